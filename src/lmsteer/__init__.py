@@ -1,0 +1,37 @@
+"""Steer any causal language model by a learned linear map on its word embeddings.
+
+    import lmsteer
+    model, tokenizer = lmsteer.load_model("bundled")
+    steer = lmsteer.train(model, tokenizer, lmsteer.read_examples("bundled:sentiment"))
+    with lmsteer.attach(model, {steer: 2.0}):
+        ...
+
+The method is LM-Steer (Han et al., "Word Embeddings Are Steers for Language Models", ACL 2024).
+"""
+
+from .attachment import attach as attach
+from .errors import LmsteerError as LmsteerError
+from .examples import Example as Example
+from .generation import Generation as Generation
+from .generation import generate as generate
+from .models import load_model as load_model
+from .readers import read_examples as read_examples
+from .readers import read_prompts as read_prompts
+from .steer import Steer as Steer
+from .storage import load_steer as load_steer
+from .training import train as train
+
+__version__ = "0.1.0"
+__all__ = [
+    "Example",
+    "Generation",
+    "LmsteerError",
+    "Steer",
+    "attach",
+    "generate",
+    "load_model",
+    "load_steer",
+    "read_examples",
+    "read_prompts",
+    "train",
+]

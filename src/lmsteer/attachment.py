@@ -1,0 +1,346 @@
+"""`attach`: put steers on a model and take them off again. Every hook on a model lives here.
+
+Output site: a forward pre-hook on the head, so that the model's own head (bias, scale,
+soft-cap) runs on ``h + sum_i eps_i (h @ P_i) @ Q_i.T``. Input site: a forward hook on every
+embedding module that holds the input table. All attachments of one site add up on the base
+row; they never compound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .errors import InputError, MismatchError, UnsupportedError
+from .head import fingerprint, head_of, input_tables
+from .steer import Site, Steer
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from torch.utils.hooks import RemovableHandle
+
+Strength = float | Float[Tensor, " rows"]
+Where = Literal["all", "prompt", "response"] | Bool[Tensor, "rows seq"]
+
+
+def attach(
+    model: nn.Module,
+    strengths: Mapping[Steer, Strength],
+    *,
+    where: Where = "all",
+    expand: int = 1,
+    check: bool = True,
+) -> Attachment:
+    """Steer a model until the returned handle is closed.
+
+    Use it as a context manager, or keep the handle and call `Attachment.detach`. Nested
+    attachments add up. With no strength, or all of them 0, the model is bitwise its own.
+
+    Args:
+        model: Any causal (or encoder-decoder) language model of transformers.
+        strengths: Signed strength of each steer: 1 is what training used for a text labelled
+            +1. A float, or a tensor ``(rows,)`` with a value for each row of the batch.
+        where: Positions steered. ``"all"``; ``"prompt"``, what is read in a forward call whose
+            cache is empty; ``"response"``, what comes after it. At the output site the last
+            position of the prompt already belongs to the response, whose first token it picks.
+            Or a boolean mask ``(rows, seq)`` for a forward pass over whole sequences.
+        expand: How often generation repeats each row (``num_beams``, ``num_return_sequences``).
+        check: Refuse a steer whose fingerprint says that another model is meant.
+
+    Raises:
+        MismatchError: A steer of another dim or another model; on the forward pass, a batch
+            whose rows do not match the strengths.
+        InputError: A strength that is not finite, or an unknown `where`.
+    """
+    if isinstance(where, str) and where not in ("all", "prompt", "response"):
+        raise InputError(f'where must be "all", "prompt", "response" or a mask, was: {where!r}')
+    if expand < 1:
+        raise InputError(f"expand must be at least 1, was: {expand}")
+    if check:
+        for steer in strengths:
+            check_fit(model, steer)
+    return Attachment(model, strengths, where, expand)
+
+
+def check_fit(model: nn.Module, steer: Steer) -> None:
+    """Raise MismatchError unless the steer was made for this model's embeddings."""
+    found = fingerprint(model, steer.site)
+    dim = head_of(model).in_features if steer.site == "output" else input_dim(model)
+    if steer.dim != dim:
+        raise MismatchError(
+            f"steer {steer.name!r} acts on embeddings of dim {steer.dim}, but this model's "
+            f"{steer.site} embeddings have dim {dim}{_trained_on(steer)}; "
+            "use a steer trained on this model, or lmsteer.transfer"
+        )
+    wanted = steer.fingerprint
+    if wanted is not None and not wanted.matches(found):
+        raise MismatchError(
+            f"steer {steer.name!r} was trained on other weights{_trained_on(steer)}: the "
+            f"fingerprints agree to cosine {wanted.similarity(found):.3f}, 0.99 is needed; "
+            "use a steer trained on this model, or lmsteer.transfer"
+        )
+
+
+def _trained_on(steer: Steer) -> str:
+    known = steer.fingerprint is not None and steer.fingerprint.model
+    return f" (it was trained on {steer.fingerprint.model!r})" if known else ""
+
+
+def input_dim(model: nn.Module) -> int:
+    """Width of the input embeddings."""
+    return input_tables(model)[0].weight.shape[1]
+
+
+class Attachment:
+    """An open attachment; `detach` it, or leave its ``with`` block, to undo it."""
+
+    def __init__(
+        self, model: nn.Module, strengths: Mapping[Steer, Strength], where: Where, expand: int
+    ) -> None:
+        self.steers = tuple(strengths)
+        self._undo: list[_Term | RemovableHandle] = []
+        sites: dict[Site, dict[Steer, Strength]] = {}
+        for steer, strength in strengths.items():
+            strength = _checked(steer, strength)
+            if isinstance(strength, Tensor) or strength != 0.0:
+                sites.setdefault(steer.site, {})[steer] = strength
+        if not sites:
+            return
+        progress = _Progress(model, where)
+        if isinstance(where, str) and where != "all":
+            if getattr(model.config, "is_encoder_decoder", False):
+                raise UnsupportedError('where="all" is all that encoder-decoder models take')
+            self._undo.append(model.register_forward_pre_hook(progress.watch, with_kwargs=True))
+        try:
+            for site, wanted in sites.items():
+                modules = [head_of(model)] if site == "output" else input_tables(model)
+                term = _Term(_stack(wanted), site, progress, expand, modules)
+                self._undo.append(term)
+        except BaseException:
+            self.detach()
+            raise
+
+    def detach(self) -> None:
+        """Undo this attachment; the model is then bitwise what it was. May be called twice."""
+        while self._undo:
+            self._undo.pop().remove()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+
+def _checked(steer: Steer, strength: Strength) -> Strength:
+    if isinstance(strength, Tensor) and strength.ndim == 0:
+        strength = float(strength)
+    if isinstance(strength, Tensor):
+        if strength.ndim != 1:
+            raise InputError(
+                f"the strength of {steer.name!r} must be a number or a tensor of one value a "
+                f"row, was a tensor of shape {tuple(strength.shape)}"
+            )
+        if not torch.isfinite(strength).all():
+            raise InputError(f"the strengths of {steer.name!r} hold NaN or infinite values")
+        return strength.detach().float() if bool((strength != 0).any()) else 0.0
+    strength = float(strength)
+    if strength != strength or strength in (float("inf"), float("-inf")):
+        raise InputError(f"the strength of {steer.name!r} must be finite, was: {strength}")
+    return strength
+
+
+@dataclass(frozen=True, eq=False)
+class _Stack:
+    """Several steers side by side: (h @ P * strength) @ Q.T, or h @ dense."""
+
+    P: Float[Tensor, "dim rank"]
+    Q: Float[Tensor, "dim rank"]
+    rows: Float[Tensor, "rows rank"] | None
+    dense: Float[Tensor, "dim dim"] | None
+
+
+def _stack(wanted: Mapping[Steer, Strength]) -> _Stack:
+    P = torch.cat([steer.P for steer in wanted], dim=1)
+    Q = torch.cat([steer.Q for steer in wanted], dim=1)
+    varying = [s for s in wanted.values() if isinstance(s, Tensor)]
+    if not varying:
+        Q = torch.cat([steer.Q * float(s) for steer, s in wanted.items()], dim=1)
+        # Past half of full rank one square product is cheaper than two thin ones.
+        dense = P @ Q.T if 2 * P.shape[1] > P.shape[0] else None
+        return _Stack(P, Q, None, dense)
+    count = len(varying[0])
+    if any(len(s) != count for s in varying):
+        sizes = {steer.name: len(s) for steer, s in wanted.items() if isinstance(s, Tensor)}
+        raise MismatchError(f"every tensor of strengths must have one value a row; got {sizes}")
+    columns = [
+        (s.cpu() if isinstance(s, Tensor) else torch.full((count,), s))[:, None].expand(
+            count, steer.rank
+        )
+        for steer, s in wanted.items()
+    ]
+    return _Stack(P, Q, torch.cat(columns, dim=1), None)
+
+
+class _Progress:
+    """Knows, within one forward call, which positions are prompt and which are response."""
+
+    def __init__(self, model: nn.Module, where: Where) -> None:
+        self.where = where
+        self.reading_prompt = True
+
+    def watch(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        cache = kwargs.get("past_key_values")
+        self.reading_prompt = cache is None or cache.get_seq_length() == 0
+
+    def mask(self, site: Site, length: int, batch: int) -> Tensor | bool:
+        """True, False, or a mask (1 or batch, length, 1) of the positions to steer."""
+        if isinstance(self.where, Tensor):
+            if tuple(self.where.shape) != (batch, length):
+                raise MismatchError(
+                    f"the mask given as where= has shape {tuple(self.where.shape)}, "
+                    f"but the batch has (rows, seq) = {(batch, length)}"
+                )
+            return self.where[..., None]
+        if self.where == "all":
+            return True
+        wants_prompt = self.where == "prompt"
+        if not self.reading_prompt:
+            return not wants_prompt
+        if site == "input":
+            return wants_prompt
+        first_response = torch.arange(length)[None, :, None] == length - 1
+        return ~first_response if wants_prompt else first_response
+
+
+@dataclass(eq=False)
+class _Term:
+    """What one attachment adds at one site."""
+
+    stack: _Stack
+    site: Site
+    progress: _Progress
+    expand: int
+    modules: list[nn.Module]
+    _casts: dict[tuple[torch.device, torch.dtype], _Stack] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for module in self.modules:
+            _terms_of(module, self.site).append(self)
+
+    def remove(self) -> None:
+        for module in self.modules:
+            hooked = _HOOKED[module]
+            hooked.terms.remove(self)
+            if not hooked.terms:
+                hooked.handle.remove()
+                del _HOOKED[module]
+
+    def delta(self, hidden: Float[Tensor, "batch *seq dim"]) -> Tensor | None:
+        """The change of each row of `hidden`; None for no change anywhere."""
+        length = hidden.shape[1] if hidden.ndim == 3 else 1
+        mask = self.progress.mask(self.site, length, hidden.shape[0])
+        if mask is False:
+            return None
+        stack = self._cast(hidden)
+        if stack.dense is not None:
+            change = hidden @ stack.dense
+        elif stack.rows is None:
+            change = (hidden @ stack.P) @ stack.Q.T
+        else:
+            rows = stack.rows.repeat_interleave(self.expand, dim=0)
+            if rows.shape[0] != hidden.shape[0]:
+                raise MismatchError(
+                    f"strengths were given for {stack.rows.shape[0]} rows x expand="
+                    f"{self.expand} = {rows.shape[0]}, but the batch has {hidden.shape[0]} rows; "
+                    "give one value a row, and expand= for beams or num_return_sequences"
+                )
+            if hidden.ndim == 3:
+                rows = rows[:, None]
+            change = ((hidden @ stack.P) * rows) @ stack.Q.T
+        return change if mask is True else change * mask.to(change)
+
+    def _cast(self, hidden: Tensor) -> _Stack:
+        key = (hidden.device, hidden.dtype)
+        if key not in self._casts:
+            s = self.stack
+            self._casts[key] = _Stack(
+                *(None if t is None else t.to(*key) for t in (s.P, s.Q, s.rows, s.dense))
+            )
+        return self._casts[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Hooked:
+    handle: RemovableHandle
+    terms: list[_Term]
+
+
+# One hook a module, however many attachments: their changes add up on the same base row.
+_HOOKED: WeakKeyDictionary[nn.Module, _Hooked] = WeakKeyDictionary()
+
+
+def _terms_of(module: nn.Module, site: Site) -> list[_Term]:
+    if module not in _HOOKED:
+        terms: list[_Term] = []
+
+        def steered(hidden: Tensor) -> Tensor:
+            changes = [term.delta(hidden) for term in terms]
+            for change in changes:
+                hidden = hidden if change is None else hidden + change
+            return hidden
+
+        if site == "output":
+            handle = module.register_forward_pre_hook(
+                lambda module, args: (steered(args[0]), *args[1:])
+            )
+        else:
+            handle = module.register_forward_hook(lambda module, args, output: steered(output))
+        _HOOKED[module] = _Hooked(handle, terms)
+    return _HOOKED[module].terms
+
+
+class _Reached(Exception):
+    """Raised at the head to stop a forward pass there; carries what the head would have read."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+def read_hidden(model: nn.Module, **inputs: Tensor) -> Float[Tensor, "batch seq dim"]:
+    """The rows that the head would read, without running the head.
+
+    Args:
+        model: The language model, in eval mode.
+        **inputs: What its forward takes: ``input_ids``, ``attention_mask``, ...
+
+    Returns:
+        The base rows, before any steer attached at the output site.
+    """
+
+    def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        raise _Reached(args[0])
+
+    handle = head_of(model).register_forward_pre_hook(stop, prepend=True)
+    try:
+        model(**inputs, use_cache=False)
+    except _Reached as reached:
+        return reached.hidden
+    finally:
+        handle.remove()
+    raise UnsupportedError(
+        f"{type(model).__name__} never called its output embeddings in a forward pass"
+    )

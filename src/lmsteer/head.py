@@ -1,0 +1,126 @@
+"""A model's embedding tables, read-only: the head as a function, and fingerprints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .errors import UnsupportedError
+from .steer import Fingerprint, Site
+
+_SKETCH_SIDE = 16
+_ROWS_A_CHUNK = 8192
+
+
+def head_of(model: nn.Module) -> nn.Linear:
+    """The module that turns hidden states into scores.
+
+    Raises:
+        UnsupportedError: The model has no output embeddings.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is None:
+        raise UnsupportedError(
+            f"{type(model).__name__} has no output embeddings; load the model with "
+            "AutoModelForCausalLM (or AutoModelForSeq2SeqLM), not AutoModel"
+        )
+    return head
+
+
+def input_tables(model: nn.Module) -> list[nn.Embedding]:
+    """Every embedding module that holds the input table (T5 and BART have several)."""
+    table = model.get_input_embeddings()
+    return [
+        module
+        for module in model.modules()
+        if module is table
+        or (isinstance(module, nn.Embedding) and module.weight.data_ptr() == table.weight.data_ptr())
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Scores of the vocabulary as a plain function of hidden rows.
+
+    ``logits = softcap * tanh(scale * (h @ weight.T + bias) / softcap)``, without the tanh where
+    `softcap` is None. `hidden.read_head` builds one and checks it against the model's own output.
+    """
+
+    weight: Float[Tensor, "vocab dim"]
+    bias: Float[Tensor, " vocab"] | None
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows vocab"]:
+        """Scores as the model itself computes them."""
+        scores = nn.functional.linear(hidden, self.weight, self.bias)
+        return self.finish(scores)
+
+    def finish(self, scores: Tensor) -> Tensor:
+        """What the model does to the scores after the head: a scale, a soft-cap, or nothing."""
+        if self.scale != 1.0:
+            scores = scores * self.scale
+        if self.softcap is None:
+            return scores
+        return torch.tanh(scores / self.softcap) * self.softcap
+
+    @property
+    def is_linear(self) -> bool:
+        """True when scores are affine in the hidden row, which makes training convex."""
+        return self.softcap is None
+
+
+def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of an affine module, also of a quantised or wrapped one."""
+    weight = getattr(module, "weight", None)
+    if type(module) is nn.Linear and weight is not None and weight.is_floating_point():
+        return weight.detach(), None if module.bias is None else module.bias.detach()
+    device = next(module.parameters()).device
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
+    eye = torch.eye(module.in_features, device=device, dtype=dtype)
+    bias = module(torch.zeros_like(eye[:1]))[0]
+    return (module(eye) - bias).T, bias
+
+
+def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
+    """Sketch of the table that a steer of this site acts on; kept per table until it changes."""
+    module = head_of(model) if site == "output" else input_tables(model)[0]
+    weight = module.weight
+    state = (weight.data_ptr(), weight._version, tuple(weight.shape))
+    if module not in _SKETCHES or _SKETCHES[module][0] != state:
+        table = affine(module)[0] if site == "output" else weight.detach()
+        _SKETCHES[module] = (state, _sketch(table))
+    # A local folder's path is nobody else's business; its last part is its name.
+    name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+    name = Path(name).name if Path(name).is_dir() else name
+    revision = getattr(model.config, "_commit_hash", None)
+    return Fingerprint(sketch=_SKETCHES[module][1], model=name, revision=revision)
+
+
+_SKETCHES: WeakKeyDictionary[nn.Module, tuple[tuple, Tensor]] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _sketch(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, " sketch"]:
+    """Left and right projection by fixed signs; a function of the rows' ids, not of their count."""
+    right = _signs(table.shape[1], 1).to(table.device)
+    total = torch.zeros(_SKETCH_SIDE, _SKETCH_SIDE, device=table.device)
+    left = _signs(table.shape[0], 2).to(table.device)
+    for start in range(0, table.shape[0], _ROWS_A_CHUNK):
+        rows = slice(start, start + _ROWS_A_CHUNK)
+        total += left[rows].T @ (table[rows].float() @ right)
+    return (total / total.norm().clamp_min(1e-30)).flatten().cpu()
+
+
+def _signs(count: int, salt: int) -> Float[Tensor, "count side"]:
+    """Fixed +-1 by integer hashing (splitmix64's steps), the same on every machine and version."""
+    x = torch.arange(count * _SKETCH_SIDE, dtype=torch.int64) + (salt << 40)
+    for multiplier in (-7046029254386353131, -4658895280553007687, -7723592293110705685):
+        x = (x ^ (x >> 27)) * multiplier
+    return ((x >> 33) & 1).mul(2).sub(1).float().view(count, _SKETCH_SIDE)
