@@ -159,7 +159,8 @@ def encode(
     starts: list[int] = []
     source: list[int] = []
     truncated = skipped = 0
-    for number, (head, body) in enumerate(_token_ids(tokenizer, examples)):
+    rows = token_rows(tokenizer, [e.prompt for e in examples], [e.text for e in examples])
+    for number, (head, body) in enumerate(rows):
         truncated += len(head) + len(body) > max_length
         row = (head + body)[:max_length]
         start = max(len(head), 1)  # the very first token has no context to be predicted from
@@ -189,15 +190,15 @@ def encode(
     )
 
 
-def _token_ids(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
+def token_rows(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], texts: Sequence[str]
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """For each example, the ids that are only read and the ids that may be targets."""
+    """For each text, the ids that are only read (special tokens, prompt) and the text's own."""
     lead = _leading_special(tokenizer)
-    bodies = tokenizer([e.text for e in examples], add_special_tokens=False)["input_ids"]
-    prompts = tokenizer([e.prompt for e in examples], add_special_tokens=False)["input_ids"]
-    for prompt, body in zip(prompts, bodies, strict=True):
-        yield lead + list(prompt), list(body)
+    bodies = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    heads = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    for head, body in zip(heads, bodies, strict=True):
+        yield lead + list(head), list(body)
 
 
 def _leading_special(tokenizer: PreTrainedTokenizerBase) -> list[int]:

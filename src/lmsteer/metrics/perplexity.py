@@ -1,0 +1,77 @@
+"""Perplexity of continuations under a model, given their prompts; nothing is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..examples import Encoded, token_rows
+from ..hidden import read_head, read_states
+from ..training.objective import token_nll
+from .estimates import Estimate, bootstrap
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..generation import Generation
+
+
+def token_losses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[Generation],
+) -> list[np.ndarray]:
+    """For each record, the NLL in nats of each token of its text, given its prompt.
+
+    An empty text has no token. Text past the model's context is cut.
+    """
+    rows = list(token_rows(tokenizer, [r.prompt for r in records], [r.text for r in records]))
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    ids, starts, source = [], [], []
+    for number, (head, body) in enumerate(rows):
+        row = (head + body)[:context]
+        if max(len(head), 1) < len(row):
+            ids.append(row)
+            starts.append(max(len(head), 1))
+            source.append(number)
+    losses = [np.zeros(0)] * len(records)
+    if not ids:
+        return losses
+    encoded = Encoded(
+        ids, torch.tensor(starts), torch.zeros(len(ids)), torch.ones(len(ids)), source, 0, 0
+    )
+    states = read_states(model, encoded)
+    nll = token_nll(read_head(model), states.hidden, states.targets)[0].cpu().double().numpy()
+    counts = encoded.target_counts.tolist()
+    for number, part in zip(source, np.split(nll, np.cumsum(counts)[:-1]), strict=True):
+        losses[number] = part
+    return losses
+
+
+def perplexity(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[Generation],
+) -> Estimate:
+    """Perplexity of the continuations under `model`: exp of the mean NLL over all their tokens.
+
+    Args:
+        model: Any causal language model, steered or not; give the unsteered one to measure
+            fluency as the paper does.
+        tokenizer: That model's own, which need not be the one that generated.
+        records: Generated text with prompts.
+
+    Returns:
+        The estimate; `Estimate.count` is the number of tokens.
+    """
+    losses = token_losses(model, tokenizer, records)
+    columns = np.array([[part.sum(), len(part)] for part in losses]).reshape(-1, 2)
+    return bootstrap(
+        columns,
+        lambda s: np.exp(s[..., 0] / s[..., 1]),
+        [record.prompt for record in records],
+        count=int(columns[:, 1].sum()),
+    )
