@@ -19,7 +19,13 @@ from pathlib import Path
 RESERVED = [*range(11000, 12500), *range(23500, 25000)]
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
 # Share of a source's documents that is used; 1 where it is not named.
-SHARES = {"dialogues": 0.06, "orders": 0.05, "tweets": 0.35, "toxic comments": 0.5, "pros and cons": 0.6}
+SHARES = {
+    "dialogues": 0.06,
+    "orders": 0.05,
+    "tweets": 0.35,
+    "toxic comments": 0.5,
+    "pros and cons": 0.6,
+}
 
 
 def clean(text: str) -> str:
@@ -28,7 +34,9 @@ def clean(text: str) -> str:
     text = html.unescape(html.unescape(text)).translate(_QUOTES)
     text = re.sub(r"<[^>\n]{1,40}>", " ", text)
     text = re.sub(r"[ \t\u00a0]+", " ", text)
-    return re.sub(r" ?\n ?(\n ?)*", lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", text).strip()
+    return re.sub(
+        r" ?\n ?(\n ?)*", lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", text
+    ).strip()
 
 
 def fold(text: str) -> str:
@@ -84,8 +92,10 @@ def sources(data: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"IMDB reviews": imdb(data)[0]}
     general = data / "general_english"
     for name, file in (
-        ("textbooks", "openstax_textbooks"), ("news for learners", "onestopenglish_news"),
-        ("dialogues", "schema_guided_dialogues"), ("orders", "taskmaster4_dialogues"),
+        ("textbooks", "openstax_textbooks"),
+        ("news for learners", "onestopenglish_news"),
+        ("dialogues", "schema_guided_dialogues"),
+        ("orders", "taskmaster4_dialogues"),
         ("books", "public_domain_books"),
     ):
         found[name] = [clean(row["text"]) for row in rows(general / f"{file}.jsonl")]
@@ -103,10 +113,13 @@ def sources(data: Path) -> dict[str, list[str]]:
     random.Random(0).shuffle(lines)
     found["pros and cons"] = ["\n".join(lines[i : i + 8]) for i in range(0, len(lines), 8)]
     found["requests"] = [
-        clean(row["text"]) for name in ("stack-exchange", "wikipedia")
+        clean(row["text"])
+        for name in ("stack-exchange", "wikipedia")
         for row in rows(data / f"politeness/{name}.jsonl")
     ]
-    with (data / "hate_offensive_tweets/labeled_data.csv").open(encoding="utf-8", newline="") as file:
+    with (data / "hate_offensive_tweets/labeled_data.csv").open(
+        encoding="utf-8", newline=""
+    ) as file:
         found["tweets"] = [t for row in csv.DictReader(file) if (t := _tweet(row["tweet"]))]
     with (data / "surge_toxicity/toxicity_en.csv").open(encoding="utf-8", newline="") as file:
         found["toxic comments"] = [clean(row["text"]) for row in csv.DictReader(file)]
@@ -154,6 +167,9 @@ def documents(data: Path, seed: int = 0) -> tuple[dict[str, list[str]], dict[str
             cut = 60 if name == "stories" else 12
             held_out[name], chosen = chosen[:cut], chosen[cut:]
         kept[name] = chosen
-        record[name] = {"documents": len(chosen), "dropped": dropped,
-                        "characters": sum(map(len, chosen))}
+        record[name] = {
+            "documents": len(chosen),
+            "dropped": dropped,
+            "characters": sum(map(len, chosen)),
+        }
     return kept, held_out, record

@@ -1,4 +1,7 @@
-"""Tokenizer and packed tokens: python experiments/bundled_model/prepare.py --vocab 8192 --out DIR."""
+"""Tokenizer and packed tokens.
+
+python experiments/bundled_model/prepare.py --vocab 8192 --out DIR
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def train_tokenizer(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab, special_tokens=[END], min_frequency=2, show_progress=False,
+        vocab_size=vocab,
+        special_tokens=[END],
+        min_frequency=2,
+        show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -29,12 +35,17 @@ def train_tokenizer(texts: list[str], vocab: int) -> PreTrainedTokenizerFast:
         single=f"{END} $A", pair=f"{END} $A $B", special_tokens=[(END, 0)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END,
-        clean_up_tokenization_spaces=False, model_max_length=512,
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token=END,
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
     )
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True)

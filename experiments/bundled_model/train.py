@@ -25,11 +25,18 @@ def build(args: argparse.Namespace) -> LlamaForCausalLM:
     torch.manual_seed(args.seed)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=args.vocab, hidden_size=args.dim, num_hidden_layers=args.layers,
+            vocab_size=args.vocab,
+            hidden_size=args.dim,
+            num_hidden_layers=args.layers,
             intermediate_size=round(args.dim * 8 / 3 / 64) * 64,
-            num_attention_heads=args.dim // 64, num_key_value_heads=args.dim // 64,
-            max_position_embeddings=512, tie_word_embeddings=not args.untied,
-            bos_token_id=0, eos_token_id=0, pad_token_id=0, attention_dropout=0.0,
+            num_attention_heads=args.dim // 64,
+            num_key_value_heads=args.dim // 64,
+            max_position_embeddings=512,
+            tie_word_embeddings=not args.untied,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=0,
+            attention_dropout=0.0,
         )
     )
 
@@ -65,6 +72,7 @@ def bits_per_byte(model, tokenizer, texts: list[str], device: str, length: int =
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -99,8 +107,11 @@ def main() -> None:
     total = args.tokens // per_step
     # Windows of the packed text in random order, an epoch at a time, the same after a resume.
     windows = (len(packed) - 1) // args.length
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {total} steps, "
-          f"{windows * args.length / 1e6:.1f}M tokens an epoch", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {total} steps, "
+        f"{windows * args.length / 1e6:.1f}M tokens an epoch",
+        flush=True,
+    )
     begun = last = time.time()
     first = step
     while step < total:
@@ -121,13 +132,23 @@ def main() -> None:
             rule.zero_grad()
         step += 1
         if step % 20 == 0 or step == total:
-            line = {"step": step, "tokens": step * per_step, "loss": round(float(loss.detach()), 4),
-                    "tokens_a_second": round((step - first) * per_step / (time.time() - begun))}
+            line = {
+                "step": step,
+                "tokens": step * per_step,
+                "loss": round(float(loss.detach()), 4),
+                "tokens_a_second": round((step - first) * per_step / (time.time() - begun)),
+            }
             if step % 200 == 0 or step == total:
-                line["imdb_bits_per_byte"] = round(bits_per_byte(model, tokenizer, held_out, device), 4)
+                line["imdb_bits_per_byte"] = round(
+                    bits_per_byte(model, tokenizer, held_out, device), 4
+                )
             print(json.dumps(line), flush=True)
         if time.time() - last > 60 * args.minutes_a_checkpoint or step == total:
-            state = {"model": model.state_dict(), "rules": [r.state_dict() for r in rules], "step": step}
+            state = {
+                "model": model.state_dict(),
+                "rules": [r.state_dict() for r in rules],
+                "step": step,
+            }
             torch.save(state, saved.with_suffix(".new"))
             os.replace(saved.with_suffix(".new"), saved)
             last = time.time()

@@ -90,8 +90,8 @@ def check_fit(model: nn.Module, steer: Steer) -> None:
 
 
 def _trained_on(steer: Steer) -> str:
-    known = steer.fingerprint is not None and steer.fingerprint.model
-    return f" (it was trained on {steer.fingerprint.model!r})" if known else ""
+    name = steer.fingerprint.model if steer.fingerprint is not None else ""
+    return f" (it was trained on {name!r})" if name else ""
 
 
 def input_dim(model: nn.Module) -> int:
@@ -121,7 +121,9 @@ class Attachment:
             self._undo.append(model.register_forward_pre_hook(progress.watch, with_kwargs=True))
         try:
             for site, wanted in sites.items():
-                modules = [head_of(model)] if site == "output" else input_tables(model)
+                modules: list[nn.Module] = (
+                    [head_of(model)] if site == "output" else [*input_tables(model)]
+                )
                 term = _Term(_stack(wanted), site, progress, expand, modules)
                 self._undo.append(term)
         except BaseException:
@@ -277,9 +279,9 @@ class _Term:
         key = (hidden.device, hidden.dtype)
         if key not in self._casts:
             s = self.stack
-            self._casts[key] = _Stack(
-                *(None if t is None else t.to(*key) for t in (s.P, s.Q, s.rows, s.dense))
-            )
+            rows = None if s.rows is None else s.rows.to(*key)
+            dense = None if s.dense is None else s.dense.to(*key)
+            self._casts[key] = _Stack(s.P.to(*key), s.Q.to(*key), rows, dense)
         return self._casts[key]
 
 

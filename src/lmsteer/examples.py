@@ -136,7 +136,7 @@ def encode(
     examples: Sequence[Example],
     *,
     max_length: int,
-    weight: Weight = "token",
+    weight: Weight | str = "token",
     balance: bool = False,
 ) -> Encoded:
     """Tokenise examples and weigh them. The tokenizer is left as it was.
@@ -185,9 +185,7 @@ def encode(
             weights[side] *= sum(masses) / (2 * mass) if mass > 0 else 1.0
     weights = weights * counts.sum() / (weights * counts).sum()
     pad = getattr(tokenizer, "pad_token_id", None)
-    return Encoded(
-        ids, torch.tensor(starts), labels, weights, source, truncated, skipped, pad or 0
-    )
+    return Encoded(ids, torch.tensor(starts), labels, weights, source, truncated, skipped, pad or 0)
 
 
 def token_rows(

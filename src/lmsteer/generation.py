@@ -104,8 +104,14 @@ def generate(
             _uniforms(prompts, batch, seed, max_new_tokens).to(model.device), temperature, top_p
         )
         ids = _run(
-            model, tokenizer, [encoded[row.prompt] for row in batch], batch, pick,
-            max_new_tokens, min_new_tokens, generate_options,
+            model,
+            tokenizer,
+            [encoded[row.prompt] for row in batch],
+            batch,
+            pick,
+            max_new_tokens,
+            min_new_tokens,
+            generate_options,
         )
         for i, text in zip(
             part, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True
@@ -143,7 +149,9 @@ def _check(
     if not prompts:
         raise InputError("no prompts given; expected at least one")
     for name, value in (
-        ("samples", samples), ("max_new_tokens", max_new_tokens), ("batch_size", batch_size)
+        ("samples", samples),
+        ("max_new_tokens", max_new_tokens),
+        ("batch_size", batch_size),
     ):
         if value < 1:
             raise InputError(f"{name} must be at least 1, was: {value}")
@@ -190,9 +198,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[
     return encoded
 
 
-def _uniforms(
-    prompts: Sequence[str], batch: Sequence[_Row], seed: int, length: int
-) -> Tensor:
+def _uniforms(prompts: Sequence[str], batch: Sequence[_Row], seed: int, length: int) -> Tensor:
     """``(rows, length)`` uniform numbers in [0, 1), each row a function of its own record."""
     drawn = torch.empty(len(batch), length)
     for i, row in enumerate(batch):
@@ -244,7 +250,7 @@ def _run(
     from transformers import GenerationConfig, LogitsProcessorList
 
     pad = tokenizer.pad_token_id
-    pad = next((i for i in (pad, tokenizer.eos_token_id, 0) if i is not None))
+    pad = next(i for i in (pad, tokenizer.eos_token_id, 0) if i is not None)
     longest = max(map(len, encoded))
     input_ids = torch.full((len(encoded), longest), pad)
     attention_mask = torch.zeros_like(input_ids)
@@ -262,7 +268,7 @@ def _run(
         decoder_start_token_id=defaults.decoder_start_token_id,
     )
     with attach(model, _by_row(batch)), torch.inference_mode():
-        output = model.generate(
+        output = model.generate(  # type: ignore[operator]
             input_ids=input_ids.to(model.device),
             attention_mask=attention_mask.to(model.device),
             generation_config=config,

@@ -1,10 +1,10 @@
-"""A model's embedding tables, read-only: the head as a function, and fingerprints.
-"""
+"""A model's embedding tables, read-only: the head as a function, and fingerprints."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,7 +24,8 @@ def head_of(model: nn.Module) -> nn.Linear:
     Raises:
         UnsupportedError: The model has no output embeddings.
     """
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    get: Any = getattr(model, "get_output_embeddings", None)
+    head = None if get is None else get()
     if head is None:
         raise UnsupportedError(
             f"{type(model).__name__} has no output embeddings; load the model with "
@@ -35,13 +36,22 @@ def head_of(model: nn.Module) -> nn.Linear:
 
 def input_tables(model: nn.Module) -> list[nn.Embedding]:
     """Every embedding module that holds the input table (T5 and BART have several)."""
-    table = model.get_input_embeddings()
+    get: Any = model.get_input_embeddings
+    table = get()
     return [
         module
         for module in model.modules()
         if module is table
-        or (isinstance(module, nn.Embedding) and module.weight.data_ptr() == table.weight.data_ptr())
+        or (
+            isinstance(module, nn.Embedding) and module.weight.data_ptr() == table.weight.data_ptr()
+        )
     ]
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of the language part of a model."""
+    config: Any = model.config
+    return config.get_text_config()
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +93,11 @@ def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
         return weight.detach(), None if module.bias is None else module.bias.detach()
     device = next(module.parameters()).device
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    eye = torch.eye(module.in_features, device=device, dtype=dtype)
+    eye = torch.eye(
+        int(module.in_features),  # type: ignore[arg-type]
+        device=device,
+        dtype=dtype,
+    )
     bias = module(torch.zeros_like(eye[:1]))[0]
     return (module(eye) - bias).T, bias
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .attachment import read_hidden
 from .errors import InputError, UnsupportedError
 from .examples import Batch, Encoded, batches
-from .head import Head, affine, head_of
+from .head import Head, affine, head_of, text_config
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; the command line draws a bar from it."""
@@ -58,9 +58,7 @@ class States:
         )
 
 
-def read_states(
-    model: nn.Module, encoded: Encoded, *, progress: Progress | None = None
-) -> States:
+def read_states(model: nn.Module, encoded: Encoded, *, progress: Progress | None = None) -> States:
     """Run the frozen trunk once over all texts and keep the rows that predict targets.
 
     Args:
@@ -128,7 +126,7 @@ def read_head(model: nn.Module, dtype: torch.dtype = torch.float32) -> Head:
     raw = module(read_hidden(model, input_ids=probe)).double()
     final = model(input_ids=probe, use_cache=False).logits.double()
     weight, bias = affine(module)
-    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    softcap = getattr(text_config(model), "final_logit_softcapping", None)
     scale = float((raw * final).sum() / raw.square().sum()) if softcap is None else 1.0
     head = Head(
         weight.to(dtype),

@@ -175,7 +175,9 @@ def _dataset(name: str, split: str) -> Iterable[Mapping[str, Any]]:
         return datasets.load_dataset(name, split=split)
     except Exception as error:
         # The library raises anything from ValueError to HTTP errors; all mean the same here.
-        raise NotFoundError(f"could not load the data set {name!r}, split {split!r}: {error}") from error
+        raise NotFoundError(
+            f"could not load the data set {name!r}, split {split!r}: {error}"
+        ) from error
 
 
 def read_prompts(path: str | PathLike[str]) -> list[str]:

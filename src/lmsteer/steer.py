@@ -126,6 +126,11 @@ class Steer:
         Args:
             W: ``(dim, dim)``; a row ``h`` becomes ``h + strength * h @ W``.
             rank: Number of singular directions kept, 1 to dim; all of them by default.
+            name: As for `Steer`, like the arguments after it.
+            site: The embeddings it acts on.
+            domain: Its domain part.
+            fingerprint: The table it belongs to.
+            record: How it was made.
         """
         if W.ndim != 2 or W.shape[0] != W.shape[1]:
             raise InputError(f"W must be a square matrix, was: {tuple(W.shape)}")
@@ -133,7 +138,8 @@ class Steer:
             raise InputError("W holds NaN or infinite values")
         rank = W.shape[0] if rank is None else rank
         _check_rank(rank, W.shape[0])
-        P, Q = _balanced_factors(*torch.linalg.svd(W.detach().double().cpu()), rank)
+        left, scale, right_t = torch.linalg.svd(W.detach().double().cpu())
+        P, Q = _balanced_factors(left, scale, right_t, rank)
         return cls(P, Q, name, site, domain, fingerprint, record or {})
 
     @property

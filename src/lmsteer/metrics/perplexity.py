@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..examples import Encoded, token_rows
+from ..head import text_config
 from ..hidden import read_head, read_states
 from ..training.objective import token_nll
 from .estimates import Estimate, bootstrap
@@ -29,7 +30,7 @@ def token_losses(
     An empty text has no token. Text past the model's context is cut.
     """
     rows = list(token_rows(tokenizer, [r.prompt for r in records], [r.text for r in records]))
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = getattr(text_config(model), "max_position_embeddings", None)
     ids, starts, source = [], [], []
     for number, (head, body) in enumerate(rows):
         row = (head + body)[:context]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -53,7 +53,7 @@ def load_model(
         config = AutoConfig.from_pretrained(source, **options)
         family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         placement = {"device_map": "auto"} if where == "auto" else {}
-        model = family.from_pretrained(source, dtype=precision, **placement, **options)
+        model: Any = family.from_pretrained(source, dtype=precision, **placement, **options)
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError) as error:
         raise NotFoundError(f"could not load the model {str(name_or_path)!r}: {error}") from error

@@ -55,7 +55,7 @@ def fit_cached(
         schedule.step()
         if progress:
             progress("fit", step + 1, total)
-        if held_out is None or (step + 1) % EVALUATE_EVERY and step + 1 < total:
+        if held_out is None or ((step + 1) % EVALUATE_EVERY and step + 1 < total):
             continue
         nll = mean_nll(head, held_out, learned)
         course.append([round(time.perf_counter() - started, 3), step + 1, nll])

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
 from torch import nn
 
 from ..errors import InputError, UnsupportedError
 from ..examples import Encoded, Example, Weight, encode, split_held_out, summary
-from ..head import fingerprint
+from ..head import fingerprint, text_config
 from ..hidden import Progress, States, read_head, read_states
 from ..steer import Site, Steer
 from .cached import fit_cached
@@ -37,10 +36,10 @@ def train(
     name: str | None = None,
     rank: int | None = None,
     site: Site = "output",
-    solver: Solver = "cached",
+    solver: Solver | str = "cached",
     seed: int = 0,
     domain: bool = True,
-    weight: Weight = "token",
+    weight: Weight | str = "token",
     balance: bool = False,
     held_out: float = 0.1,
     max_length: int | None = None,
@@ -85,7 +84,7 @@ def train(
     _check_labels(examples)
     if max_length is None:
         longest = RECIPE.max_length if solver == "paper" else _LONGEST
-        context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        context = getattr(text_config(model), "max_position_embeddings", None)
         max_length = min(longest, context or longest)
     started = time.perf_counter()
     encoded = encode(tokenizer, examples, max_length=max_length, weight=weight, balance=balance)
@@ -96,12 +95,25 @@ def train(
     data = _Data(model, head, encoded, kept, tested, progress)
     if solver == "cached":
         learned, course = fit_cached(
-            head, data.states(), data.held_out(), domain=domain, steps=steps, seed=seed,
-            progress=progress, started=started,
+            head,
+            data.states(),
+            data.held_out(),
+            domain=domain,
+            steps=steps,
+            seed=seed,
+            progress=progress,
+            started=started,
         )
     else:
         learned, course = fit_paper(
-            model, head, encoded, kept, data.held_out(), domain=domain, steps=steps, seed=seed,
+            model,
+            head,
+            encoded,
+            kept,
+            data.held_out(),
+            domain=domain,
+            steps=steps,
+            seed=seed,
             progress=progress,
         )
     record: dict[str, Any] = {
@@ -117,8 +129,8 @@ def train(
         },
         "course": course,
     }
-    if tested:
-        states = data.held_out()
+    states = data.held_out()
+    if states is not None:
         record["held_out"] = {
             "texts": len(tested),
             "tokens": len(states),

@@ -1,0 +1,44 @@
+"""The command line. One file a subcommand; `main` turns our errors into a message and exit 2."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import typer
+
+from ..errors import LmsteerError
+from .demo import demo
+from .display import fail
+from .generate import generate
+from .show import list_, show
+from .train import train
+
+app = typer.Typer(
+    name="lmsteer",
+    help="Steer a language model by a learned linear map on its word embeddings (LM-Steer).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(train)
+app.command()(generate)
+app.command("list")(list_)
+app.command()(show)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `lmsteer` command; exits with 2 on a user's mistake."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except LmsteerError as error:
+        fail(str(error))
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        fail("interrupted")
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,5 @@
+"""`python -m lmsteer.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,73 @@
+"""`lmsteer generate`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .display import escape, hush_transformers, out, progress_bars
+from .strengths import crossed, read_mix
+
+
+def generate(
+    prompt: Annotated[list[str] | None, typer.Option(help="may be given several times")] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="file of prompts: a line each, or JSONL; bundled:neutral")
+    ] = None,
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=STRENGTH; NAME=-2,0,2 compares; several are mixed"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 1,
+    tokens: Annotated[int, typer.Option(help="longest continuation, in tokens")] = 40,
+    top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 1.0,
+    seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
+    batch_size: Annotated[int, typer.Option(help="rows computed at once")] = 64,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """Write text at signed strengths; 0 is the base model.
+
+    Example: lmsteer generate --steer sentiment=-3,0,3 --prompt "My life is" --samples 2
+    """
+    from ..generation import generate as write
+    from ..models import load_model
+    from ..readers import read_prompts
+
+    wanted = list(prompt or []) + (read_prompts(prompts) if prompts else [])
+    if not wanted:
+        raise InputError("give a prompt with --prompt TEXT, or a file of them with --prompts FILE")
+    hush_transformers()
+    network, tokenizer = load_model(model, device=device, dtype=dtype)
+    mappings = crossed(read_mix(steer or [], network))
+    with progress_bars(quiet=json_) as progress:
+        records = write(
+            network,
+            tokenizer,
+            wanted,
+            strengths=mappings,
+            samples=samples,
+            max_new_tokens=tokens,
+            top_p=top_p,
+            temperature=temperature,
+            seed=seed,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    for record in records:
+        if json_:
+            print(json.dumps(dataclasses.asdict(record), ensure_ascii=False))
+            continue
+        mix = ", ".join(f"{name}={value:+g}" for name, value in record.strengths.items())
+        out.print(
+            f"[bold cyan]{escape(mix or 'base')}[/]  [dim]{escape(record.prompt)}[/]"
+            f"{escape(record.text)}",
+            soft_wrap=True,
+        )

@@ -1,0 +1,64 @@
+"""`lmsteer list` and `lmsteer show`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ..steer import Steer
+from ..storage import FACTS, read_steer, shipped_steers
+from .display import escape, out
+from .train import describe
+
+
+def _facts(steer: Steer) -> dict[str, Any]:
+    base = steer.fingerprint.model if steer.fingerprint is not None else None
+    return {
+        "name": steer.name,
+        "site": steer.site,
+        "dim": steer.dim,
+        "rank": steer.rank,
+        "domain": steer.domain is not None,
+        "base_model": base,
+    }
+
+
+def list_(
+    folder: Annotated[Path, typer.Argument(help="where to look for steers")] = Path("."),
+    json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """Steers below a folder, and those that come with the package."""
+    found = {
+        str(facts.parent): read_steer(facts.parent) for facts in sorted(folder.glob(f"*/{FACTS}"))
+    }
+    for name, steers in shipped_steers().items():
+        found |= {f"{name} (shipped, {_facts(s)['base_model']})": s for s in steers}
+    if json_:
+        print(json.dumps([{"where": where, **_facts(s)} for where, s in found.items()]))
+        return
+    table = Table("steer", "site", "dim", "rank", "domain", "base model")
+    for where, steer in found.items():
+        facts = list(_facts(steer).values())
+        table.add_row(escape(where), *(escape(str(fact)) for fact in facts[1:]))
+    out.print(
+        table if found else f"no steers in {folder}; make one with: lmsteer train", soft_wrap=True
+    )
+
+
+def show(
+    path: Annotated[Path, typer.Argument(help="folder of a steer")],
+    json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
+) -> None:
+    """What a steer is and how it was made."""
+    steer = read_steer(path)
+    if json_:
+        print(json.dumps({**_facts(steer), "record": dict(steer.record)}))
+        return
+    for key, value in _facts(steer).items():
+        out.print(f"{key:>10}  {escape(str(value))}")
+    if "data" in steer.record:
+        describe(steer.record)

@@ -1,0 +1,43 @@
+"""`--steer NAME=STRENGTH`, read into steers and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..steer import Steer
+from ..storage import load_steer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def read_mix(specs: Sequence[str], model: nn.Module) -> list[tuple[Steer, list[float]]]:
+    """Each ``NAME=STRENGTH`` or ``NAME=S1,S2,...`` as a steer and its strengths.
+
+    Raises:
+        InputError: No ``=``, or a strength that is not a number.
+    """
+    mix = []
+    for spec in specs:
+        name, equals, values = spec.rpartition("=")
+        try:
+            strengths = [float(value) for value in values.split(",")]
+        except ValueError:
+            strengths = []
+        if not equals or not name or not strengths:
+            raise InputError(
+                f"--steer expects NAME=STRENGTH, such as sentiment=3 or sentiment=-2,0,2, "
+                f"was: {spec!r}"
+            )
+        mix.append((load_steer(name, model), strengths))
+    return mix
+
+
+def crossed(mix: Sequence[tuple[Steer, list[float]]]) -> list[dict[Steer, float]]:
+    """Every combination of the strengths given, one mapping each."""
+    mappings: list[dict[Steer, float]] = [{}]
+    for steer, strengths in mix:
+        mappings = [{**mapping, steer: s} for mapping in mappings for s in strengths]
+    return mappings
