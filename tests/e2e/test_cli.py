@@ -1,0 +1,85 @@
+"""The command line as a user drives it."""
+
+import json
+
+import pytest
+
+from lmsteer.cli import main
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def folder(llama, tokenizer, tmp_path):
+    llama.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def data(examples, tmp_path):
+    rows = [json.dumps({"text": e.text, "label": e.label}) for e in examples]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows))
+    return tmp_path / "data.jsonl"
+
+
+def test_train_show_list_generate(capsys, folder, data, tmp_path):
+    steer = tmp_path / "taste"
+    code, out, _ = run(
+        capsys, "train", data, "--model", folder, "--out", steer, "--steps", 5, "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["data"]["texts"] == 40
+    code, _, err = run(capsys, "train", data, "--model", folder, "--out", steer)
+    assert (code, "exists already" in err) == (2, True)
+    code, out, _ = run(capsys, "show", steer, "--json")
+    assert json.loads(out)["dim"] == 32
+    code, out, _ = run(capsys, "list", tmp_path, "--json")
+    assert [row["name"] for row in json.loads(out)] == ["taste"]
+    code, out, err = run(
+        capsys,
+        "generate",
+        "--model",
+        folder,
+        "--steer",
+        f"{steer}=-1,1",
+        "--steer",
+        f"{steer}.domain=1",
+        "--prompt",
+        "it is",
+        "--tokens",
+        3,
+        "--json",
+    )
+    assert code == 0, err
+    mixes = [json.loads(line)["strengths"] for line in out.splitlines()]
+    assert mixes == [{"taste": -1.0, "taste.domain": 1.0}, {"taste": 1.0, "taste.domain": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate",), "--prompt TEXT"),
+        (("generate", "--model", "{folder}", "--prompt", "a", "--steer", "x"), "NAME=STRENGTH"),
+        (("generate", "--model", "{folder}", "--prompt", "a", "--steer", "no=1"), "no steer 'no'"),
+        (("generate", "--model", "/no/such", "--prompt", "a"), "could not load the model"),
+        (("train", "/no/such.jsonl", "--out", "x"), "no file"),
+        (("show", "/no/such"), "no steer at"),
+        (
+            ("train", "{data}", "--out", "{data}.d", "--model", "{folder}", "--solver", "x"),
+            "solver",
+        ),
+        (("generate", "--nonsense"), "nonsense"),
+    ],
+)
+def test_mistakes_exit_with_2_and_no_traceback(capsys, folder, data, arguments, message):
+    filled = [a.format(folder=folder, data=data) for a in arguments]
+    code, _, err = run(capsys, *filled)
+    assert code == 2
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err

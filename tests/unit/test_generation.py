@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+import lmsteer
+from lmsteer.errors import InputError, MismatchError
+from lmsteer.generation import _Pick
+
+PROMPTS = ["ab", "a longer prompt", "z"]
+
+
+def test_order_and_fields(llama, tokenizer, steer):
+    records = lmsteer.generate(
+        llama, tokenizer, PROMPTS, strengths=[{}, {steer: 1.5}], samples=2, max_new_tokens=4, seed=7
+    )
+    assert [(r.prompt, r.strengths.get("style", 0), r.sample) for r in records] == [
+        (p, s, k) for p in PROMPTS for s in (0, 1.5) for k in (0, 1)
+    ]
+    assert all(r.seed == 7 for r in records)
+    assert len({r.text for r in records}) > 6
+
+
+def test_a_record_does_not_depend_on_its_batch(model, tokenizer, steer):
+    options = {"samples": 2, "max_new_tokens": 6, "strengths": [{steer: -1.0}, {}, {steer: 1.0}]}
+    state = torch.get_rng_state()
+    whole = lmsteer.generate(model, tokenizer, PROMPTS, **options)
+    parts = lmsteer.generate(model, tokenizer, PROMPTS[::-1], batch_size=1, **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    key = lambda r: (r.prompt, r.strengths.get("style", 0), r.sample)  # noqa: E731
+    assert {key(r): r.text for r in whole} == {key(r): r.text for r in parts}
+
+
+def test_greedy_is_the_models_own(llama, tokenizer):
+    ids = tokenizer("abc", return_tensors="pt")["input_ids"]
+    own = llama.generate(ids, max_new_tokens=8, do_sample=False, attention_mask=ids * 0 + 1)
+    (record,) = lmsteer.generate(llama, tokenizer, "abc", temperature=0, max_new_tokens=8)
+    assert record.text == tokenizer.decode(own[0, 3:], skip_special_tokens=True)
+
+
+def test_sampling_follows_the_distribution():
+    scores = torch.tensor([[0.5, 0.2, 0.25, 0.05]]).log()
+    uniforms = (torch.arange(10_000) + 0.5) / 10_000
+
+    def shares(top_p):
+        pick = _Pick(uniforms[:, None], 1.0, top_p)
+        chosen = pick(torch.empty(0), scores.expand(10_000, 4)).argmax(-1)
+        return torch.bincount(chosen, minlength=4) / 10_000
+
+    assert torch.allclose(shares(1.0), torch.tensor([0.5, 0.2, 0.25, 0.05]), atol=1e-3)
+    assert torch.allclose(shares(0.7), torch.tensor([2 / 3, 0, 1 / 3, 0]), atol=1e-3)
+
+
+def test_per_prompt_and_mistakes(llama, tokenizer, steer):
+    mappings = [{steer: float(i)} for i in range(3)]
+    records = lmsteer.generate(
+        llama, tokenizer, PROMPTS, strengths=mappings, per_prompt=True, max_new_tokens=2
+    )
+    assert [r.strengths["style"] for r in records] == [0.0, 1.0, 2.0]
+    with pytest.raises(MismatchError, match="2 mappings for 3 prompts"):
+        lmsteer.generate(llama, tokenizer, PROMPTS, strengths=mappings[:2], per_prompt=True)
+    for options, message in (
+        ({"samples": 0}, "samples must be at least 1"),
+        ({"top_p": 0.0}, "top_p must be above 0"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"strengths": []}, "empty list"),
+    ):
+        with pytest.raises(InputError, match=message):
+            lmsteer.generate(llama, tokenizer, "a", **options)
+    with pytest.raises(InputError, match="no prompts"):
+        lmsteer.generate(llama, tokenizer, [])
+
+
+def test_strength_zero_writes_what_the_base_model_writes(llama, tokenizer, steer):
+    base = lmsteer.generate(llama, tokenizer, PROMPTS, max_new_tokens=8)
+    zero = lmsteer.generate(llama, tokenizer, PROMPTS, strengths={steer: 0.0}, max_new_tokens=8)
+    assert [r.text for r in base] == [r.text for r in zero]

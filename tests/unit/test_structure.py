@@ -1,0 +1,55 @@
+"""The house: imports point one way, and importing it is quick."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
+FLOORS = [
+    {"errors", "steer"},
+    {"head", "attachment", "examples", "readers", "models"},
+    {"storage", "hidden"},
+    {"training", "generation"},
+    {"metrics"},
+    {"cli"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def test_imports_point_one_way():
+    wrong = []
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        if parts[0] == "__init__":
+            continue
+        body = ast.parse(path.read_text()).body  # function-level imports are deliberate
+        for node in body:
+            if isinstance(node, ast.ImportFrom) and node.level:
+                target = (*parts[: len(parts) - node.level], *(node.module or "").split("."))
+                room = next(part for part in (*target, parts[0]) if part)
+                if FLOOR[room] > FLOOR[parts[0]]:
+                    wrong.append(f"{'/'.join(parts)} imports {room}")
+    assert not wrong
+
+
+def test_only_the_command_line_prints_and_only_attachment_hooks():
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text()
+        if "cli" not in path.parts:
+            assert not re.search(r"(?<![\w.])print\(", text), path
+        if path.name != "attachment.py":
+            assert "register_forward" not in text, path
+
+
+def test_import_is_quick():
+    code = (
+        "import torch, time; t = time.perf_counter(); import lmsteer, sys; "
+        "print(time.perf_counter() - t); assert 'transformers' not in sys.modules"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    assert min(times) < 0.3
