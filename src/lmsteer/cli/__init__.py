@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from ..errors import LmsteerError
@@ -31,14 +30,7 @@ app.command()(show)
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `lmsteer` command; exits with 2 on a user's mistake."""
     try:
-        code = app(arguments, standalone_mode=False)
+        app(arguments)  # typer itself tells of unknown options and exits with 2
     except LmsteerError as error:
         fail(str(error))
         sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        fail("interrupted")
-        sys.exit(130)
-    sys.exit(code if isinstance(code, int) else 0)
