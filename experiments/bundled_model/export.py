@@ -33,7 +33,7 @@ def measure(model, tokenizer, texts: list[str], length: int = 512) -> tuple[floa
     return math.exp(nll / len(states)), nll / math.log(2) / size, size
 
 
-def card(model, tokenizer, held_out: dict, mix: dict, tokens: int, masked: set[str]) -> str:
+def card(model, tokenizer, held_out: dict, split: dict, tokens: int, masked: set[str]) -> str:
     """The model card."""
     lines = [
         "---",
@@ -49,8 +49,7 @@ def card(model, tokenizer, held_out: dict, mix: dict, tokens: int, masked: set[s
         f"{model.config.num_hidden_layers} layers, "
         f"{'tied' if model.config.tie_word_embeddings else 'untied'} head), trained from scratch "
         f"for the lmsteer package on {tokens / 1e6:.1f}M tokens on two CPU cores, so that the "
-        "first command works with no network. **A first version, trained for a quarter of an "
-        "hour**: it writes fluent fragments, not sense.",
+        "first command works with no network. It writes fluent fragments, not sense.",
         "",
         "| held-out text | perplexity a token | bits per byte |",
         "|---|---:|---:|",
@@ -67,19 +66,19 @@ def card(model, tokenizer, held_out: dict, mix: dict, tokens: int, masked: set[s
         "| source | share of tokens | licence as stated |",
         "|---|---:|---|",
     ]
-    for name, facts in mix.items():
+    for name, facts in split.items():
         lines.append(f"| {name} | {facts['share of tokens']:.1%} | {LICENCES[name]} |")
     lines += [
         "",
         "Kept out by folded match: the reserved IMDB reviews (test lines 11000-12499 and "
-        "23500-24999), every SST sentence, RealToxicityPrompts, the sentiment prompts. The model "
-        "may repeat what is hateful in reviews, tweets and comments.",
+        "23500-24999), every SST sentence, RealToxicityPrompts, the sentiment prompts, every fifth "
+        "request, every other tweet and toxic comment. The model may repeat what is hateful in "
+        "reviews, tweets and comments.",
         "",
         "## Recipe",
         "",
-        "`experiments/bundled_model/`: prepare.py, train.py (Muon for the trunk's matrices, AdamW "
-        "for the rest, bf16 autocast, 16 x 192 tokens a step), export.py; the commands are in its "
-        "README.",
+        "`experiments/bundled_model/` (Muon for the trunk's matrices, AdamW for the rest, bf16 "
+        "autocast, 8 x 384 tokens a step); the commands are in its README.",
         "",
         "## Ten unpicked samples (top-p 0.9, seed 0)",
         "",
@@ -130,8 +129,8 @@ def main() -> None:
     model, tokenizer = lmsteer.load_model(args.model)
     masked = {w.strip().lower() for w in args.words.read_text().split("\n") if w.strip()}
     held_out = json.loads((args.data / "held_out.json").read_text())
-    mix = json.loads((args.data / "mix.json").read_text())
-    text = card(model, tokenizer, held_out, mix, args.tokens, masked)
+    split = json.loads((args.data / "split.json").read_text())
+    text = card(model, tokenizer, held_out, split, args.tokens, masked)
     args.out.mkdir(parents=True, exist_ok=True)
     for file in args.model.iterdir():
         shutil.copy(file, args.out / file.name)

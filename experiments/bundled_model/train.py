@@ -1,9 +1,10 @@
 """Pretrain a small Llama on packed tokens, on CPU or GPU; interrupt and start again at will.
 
-python experiments/bundled_model/train.py --data DIR --out DIR --tokens 4000000
+python experiments/bundled_model/train.py --data DIR --out DIR --tokens 20000000
 
 Muon for the matrices of the trunk, AdamW for the rest; warm-up, constant rate, and a linear decay
-over the last 30% of the tokens. A checkpoint every few minutes; the same command resumes.
+over the last 30% of the tokens. A checkpoint every few minutes; the same command resumes, also
+with another `--tokens` (fewer, to bring the decay forward).
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ def build(args: argparse.Namespace) -> LlamaForCausalLM:
             vocab_size=args.vocab,
             hidden_size=args.dim,
             num_hidden_layers=args.layers,
-            intermediate_size=round(args.dim * 8 / 3 / 64) * 64,
-            num_attention_heads=args.dim // 64,
-            num_key_value_heads=args.dim // 64,
+            intermediate_size=math.ceil(args.dim * 8 / 3 / 128) * 128,
+            num_attention_heads=args.dim // args.head,
+            num_key_value_heads=args.dim // args.head,
             max_position_embeddings=512,
             tie_word_embeddings=not args.untied,
             bos_token_id=0,
@@ -80,9 +81,10 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=8192)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--head", type=int, default=64, help="width of an attention head")
     parser.add_argument("--untied", action="store_true")
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--length", type=int, default=192)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--length", type=int, default=384)
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -90,7 +92,7 @@ def main() -> None:
     args = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     args.out.mkdir(parents=True, exist_ok=True)
-    packed = torch.from_numpy(np.load(args.data / "train.npy").astype(np.int32))
+    packed = torch.from_numpy(np.fromfile(args.data / "train.bin", np.uint16).astype(np.int32))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.data / "tokenizer")
     held_out = json.loads((args.data / "held_out.json").read_text())["IMDB reviews"][:30]
     model = build(args).to(device)

@@ -1,0 +1,46 @@
+"""Reading and cleaning of text, shared by the corpus and by what is kept out of it."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+# Records of imdb_test.jsonl (0-based) that no training may see.
+RESERVED = (*range(11000, 12500), *range(23500, 25000))
+# Typographic marks to ASCII, so that a small vocabulary is not spent on them; the C1 controls are
+# what is left of cp1252 text that was read as Latin-1.
+_ASCII = str.maketrans(
+    {
+        **dict.fromkeys("‘’‚´`\x91\x92", "'"),
+        **dict.fromkeys("“”„«»\x84\x93\x94", '"'),
+        **dict.fromkeys("–—―\x96\x97", "-"),
+        **dict.fromkeys("…\x85", "..."),
+        **dict.fromkeys("\u00ad\u200b\ufeff", ""),
+    }
+)
+
+
+def clean(text: str) -> str:
+    """Plain text: no HTML, ASCII quotes, single spaces, at most one blank line."""
+    text = re.sub(r"<br\s*/?>", "\n", text)
+    text = html.unescape(html.unescape(text)).translate(_ASCII)
+    text = re.sub(r"<[^>\n]{1,40}>", " ", text)
+    text = re.sub(r"[ \t\u00a0]+", " ", text)
+    text = re.sub(r" ?\n ?(\n ?)*", lambda m: "\n\n" if m[0].count("\n") > 1 else "\n", text)
+    return text.strip()
+
+
+def fold(text: str) -> str:
+    """Letters and digits alone, lower case, words parted by one space."""
+    return " ".join(re.findall(r"[a-z0-9]+", clean(text).lower()))
+
+
+def rows(path: Path) -> Iterator[dict]:
+    """Objects of a JSONL file; not splitlines(), which would cut at U+2028."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            if line.strip():
+                yield json.loads(line)
