@@ -51,7 +51,8 @@ def check(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> None:
     """Every text comes back exactly, and begins with the mark."""
     for text in [*texts, " two  spaces", "café — 日本 🎬\t\n\n x", ""]:
         ids = tokenizer(text)["input_ids"]
-        assert ids[0] == 0 and 0 not in ids[1:], text
+        assert ids[0] == 0, text
+        assert 0 not in ids[1:], text
         assert tokenizer.decode(ids, skip_special_tokens=True) == text, text
 
 

@@ -18,38 +18,36 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from network import Network
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 
 
-def build(args: argparse.Namespace) -> LlamaForCausalLM:
-    """A Llama from scratch."""
-    torch.manual_seed(args.seed)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=args.vocab,
-            hidden_size=args.dim,
-            num_hidden_layers=args.layers,
-            intermediate_size=math.ceil(args.dim * 8 / 3 / 128) * 128,
-            num_attention_heads=args.dim // args.head,
-            num_key_value_heads=args.dim // args.head,
-            max_position_embeddings=512,
-            tie_word_embeddings=not args.untied,
-            bos_token_id=0,
-            eos_token_id=0,
-            pad_token_id=0,
-            attention_dropout=0.0,
-        )
+def configuration(args: argparse.Namespace) -> LlamaConfig:
+    """The shape of the network."""
+    return LlamaConfig(
+        vocab_size=args.vocab,
+        hidden_size=args.dim,
+        num_hidden_layers=args.layers,
+        intermediate_size=math.ceil(args.dim * 8 / 3 / 128) * 128,
+        num_attention_heads=args.dim // args.head,
+        num_key_value_heads=args.dim // args.head,
+        max_position_embeddings=512,
+        tie_word_embeddings=not args.untied,
+        bos_token_id=0,
+        eos_token_id=0,
+        pad_token_id=0,
+        attention_dropout=0.0,
     )
 
 
-def optimisers(model: LlamaForCausalLM, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
+def optimisers(network: Network, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
     """Muon for the trunk's matrices, AdamW for embeddings and norms."""
-    trunk = [p for n, p in model.named_parameters() if p.ndim == 2 and "layers." in n]
+    trunk = [p for p in network.layers.parameters() if p.ndim == 2]
     inside = {id(p) for p in trunk}
-    rest = [p for p in model.parameters() if id(p) not in inside]
+    rest = [p for p in network.parameters() if id(p) not in inside]
     return [
-        torch.optim.Muon(trunk, lr=args.muon_rate, weight_decay=0.02, momentum=0.95),
-        torch.optim.AdamW(rest, lr=args.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon(trunk, lr=args.muon_rate, weight_decay=args.decay, momentum=0.95),
+        torch.optim.AdamW(rest, lr=args.adam_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
     ]
 
 
@@ -61,14 +59,12 @@ def share_of_rate(done: float) -> float:
 def bits_per_byte(model, tokenizer, texts: list[str], device: str, length: int = 512) -> float:
     """Total NLL in bits over total UTF-8 bytes of the texts, each cut to the context."""
     nll = size = 0.0
-    model.eval()
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+    with torch.inference_mode():
         for text in texts:
             ids = tokenizer(text)["input_ids"][:length]
             tensor = torch.tensor([ids], device=device)
             nll += float(model(tensor, labels=tensor).loss) * (len(ids) - 1)
             size += len(tokenizer.decode(ids[1:]).encode())
-    model.train()
     return nll / math.log(2) / size
 
 
@@ -83,8 +79,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--head", type=int, default=64, help="width of an attention head")
     parser.add_argument("--untied", action="store_true")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--length", type=int, default=384)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--length", type=int, default=256, help="batch x length stays on a resume")
+    parser.add_argument("--decay", type=float, default=0.02, help="Muon's weight decay")
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -95,13 +92,14 @@ def main() -> None:
     packed = torch.from_numpy(np.fromfile(args.data / "train.bin", np.uint16).astype(np.int32))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.data / "tokenizer")
     held_out = json.loads((args.data / "held_out.json").read_text())["IMDB reviews"][:30]
-    model = build(args).to(device)
-    rules = optimisers(model, args)
+    torch.manual_seed(args.seed)
+    network = Network(configuration(args)).to(device)
+    rules = optimisers(network, args)
     rates = [group["lr"] for rule in rules for group in rule.param_groups]
     step, saved = 0, args.out / "checkpoint.pt"
     if saved.exists():
         state = torch.load(saved, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
+        network.load_state_dict(state["network"])
         for rule, values in zip(rules, state["rules"], strict=True):
             rule.load_state_dict(values)
         step = state["step"]
@@ -110,7 +108,7 @@ def main() -> None:
     # Windows of the packed text in random order, an epoch at a time, the same after a resume.
     windows = (len(packed) - 1) // args.length
     print(
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {total} steps, "
+        f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f}M parameters, {total} steps, "
         f"{windows * args.length / 1e6:.1f}M tokens an epoch",
         flush=True,
     )
@@ -124,11 +122,8 @@ def main() -> None:
         ids = torch.stack([packed[s : s + args.length + 1] for s in starts]).long().to(device)
         for group, rate in zip((g for r in rules for g in r.param_groups), rates, strict=True):
             group["lr"] = rate * share_of_rate(step / total)
-        with torch.autocast(device, torch.bfloat16):
-            logits = model(ids[:, :-1]).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        loss = network.step(ids)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for rule in rules:
             rule.step()
             rule.zero_grad()
@@ -137,24 +132,24 @@ def main() -> None:
             line = {
                 "step": step,
                 "tokens": step * per_step,
-                "loss": round(float(loss.detach()), 4),
+                "loss": round(loss, 4),
                 "tokens_a_second": round((step - first) * per_step / (time.time() - begun)),
             }
             if step % 200 == 0 or step == total:
                 line["imdb_bits_per_byte"] = round(
-                    bits_per_byte(model, tokenizer, held_out, device), 4
+                    bits_per_byte(network.to_llama().to(device), tokenizer, held_out, device), 4
                 )
             print(json.dumps(line), flush=True)
         if time.time() - last > 60 * args.minutes_a_checkpoint or step == total:
             state = {
-                "model": model.state_dict(),
+                "network": network.state_dict(),
                 "rules": [r.state_dict() for r in rules],
                 "step": step,
             }
             torch.save(state, saved.with_suffix(".new"))
             os.replace(saved.with_suffix(".new"), saved)
             last = time.time()
-    model.to(torch.bfloat16).save_pretrained(args.out / "model")
+    network.to_llama().to(torch.bfloat16).save_pretrained(args.out / "model")
     tokenizer.save_pretrained(args.out / "model")
 
 
