@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: setup demo check test test-slow bench
+.PHONY: setup demo check test test-slow docs bench
 
 setup: $(VENV)/.ready
 
@@ -25,6 +25,10 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+docs: setup  # the command line's reference (kept in the repository) and the API's pages
+	$(BIN)/python -m typer lmsteer.cli utils docs --name lmsteer --output docs/cli.md
+	$(BIN)/pdoc -o docs/api lmsteer
 
 bench: setup
 	$(BIN)/python -m benchmarks train

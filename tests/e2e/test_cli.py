@@ -1,10 +1,12 @@
 """The command line as a user drives it."""
 
 import json
+from pathlib import Path
 
 import pytest
+import typer
 
-from lmsteer.cli import main
+from lmsteer.cli import app, main
 
 
 def run(capsys, *arguments):
@@ -83,3 +85,14 @@ def test_mistakes_exit_with_2_and_no_traceback(capsys, folder, data, arguments, 
     assert code == 2
     assert message in " ".join(err.split())
     assert "Traceback" not in err
+
+
+def test_the_reference_lists_every_command_and_option():
+    """docs/cli.md is generated (make docs); this fails when it is out of date."""
+    reference = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    command = typer.main.get_command(app)
+    for name, sub in command.commands.items():
+        section = reference.split(f"## `lmsteer {name}`")[1].split("\n## ")[0]
+        for parameter in sub.params:
+            for option in parameter.opts:
+                assert f"`{option}" in section, f"{name} {option}: run make docs"

@@ -133,3 +133,13 @@ def test_bundled_examples_are_there_and_even():
         assert len(labels) >= least
         assert labels.count(1.0) == labels.count(-1.0) == len(labels) / 2
     assert len(lmsteer.read_prompts("bundled:neutral")) >= 50
+
+
+def test_a_dataset_folder_is_read_by_the_datasets_library(tmp_path):
+    pytest.importorskip("datasets")
+    rows = [{"sentence": "a fine day", "stars": 5}, {"sentence": "a sad day", "stars": 1}]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    read = lmsteer.read_examples(f"hf:{tmp_path}", text="sentence", label="stars", scale=(1, 5))
+    assert [(e.text, e.label) for e in read] == [("a fine day", 1.0), ("a sad day", -1.0)]
+    with pytest.raises(NotFoundError, match="could not load the data set"):
+        lmsteer.read_examples(f"hf:{tmp_path / 'nosuch'}")

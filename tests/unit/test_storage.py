@@ -106,3 +106,19 @@ def test_fingerprints_tell_models_apart_but_not_copies(whole, llama, model):
         with pytest.raises(MismatchError, match=r"other weights.*cosine"):
             lmsteer.attach(model, {whole: 1.0})
     lmsteer.attach(model, {replace(whole, record={}): 1.0}, check=False).detach()
+
+
+def test_a_hub_id_is_downloaded_and_checked(whole, llama, tmp_path, monkeypatch):
+    whole.save(tmp_path / "hub")
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append(name)
+        return str(tmp_path / "hub")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert lmsteer.load_steer("someone/steer", llama).name == "whole"
+    assert asked == ["someone/steer"]
+    monkeypatch.undo()
+    with pytest.raises(NotFoundError, match="the Hub did not give one"):
+        lmsteer.load_steer("someone/steer", llama)
