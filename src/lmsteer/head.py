@@ -67,7 +67,7 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
 
-    def logits(self, hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows vocab"]:
+    def logits(self, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows vocab"]:
         """Scores as the model itself computes them."""
         scores = nn.functional.linear(hidden, self.weight, self.bias)
         return self.finish(scores)

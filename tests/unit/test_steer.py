@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -69,7 +70,8 @@ def test_steers_are_equal_by_identity_and_never_share_the_callers_tensor():
         (torch.full((3, 1), float("nan")), torch.ones(3, 1), "NaN"),
     ],
 )
-def test_bad_factors_are_refused(P, Q, message):
+def test_bad_factors_are_refused(P, Q, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
     with pytest.raises(InputError, match=message):
         Steer(P, Q)
 
