@@ -47,12 +47,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--strengths", type=float, nargs="+", default=[-3, -2, 0, 2, 3])
+    parser.add_argument("--model", default="bundled")
+    parser.add_argument("--tokens", type=int, default=24)
     args = parser.parse_args()
     judge = classifier(args.data)
     tested = [r for r in rows(args.data / "sst/sst_test.jsonl") if r["label2"] is not None]
     right = judge.predict([r["text"] for r in tested]) == [r["label2"] for r in tested]
     print(f"classifier: {np.mean(right):.1%} on SST-2 test")
-    model, tokenizer = lmsteer.load_model("bundled")
+    model, tokenizer = lmsteer.load_model(args.model)
     examples = lmsteer.read_examples(
         args.data / "sst/sst_train.jsonl", label="label5", scale=(0, 4)
     )
@@ -64,8 +66,8 @@ def main() -> None:
         tokenizer,
         prompts,
         samples=4,
-        max_new_tokens=24,
-        min_new_tokens=24,
+        max_new_tokens=args.tokens,
+        min_new_tokens=args.tokens,
         top_p=0.9,
         strengths=[{steer: s} for s in args.strengths],
     )

@@ -18,7 +18,9 @@ EVALUATE_EVERY = 10
 PATIENCE = 4
 # A step moves each entry of W by about the rate. Over dim entries a hidden row then moves by
 # rate * dim relative to its own size, so a rate over dim suits every width and scale of states.
-RATE_TIMES_DIM = 0.1
+# On SST-5 (dim 320, 100 steps of 2,048 tokens) 0.1 reaches 5.060 nats held out, 0.3 5.000, 1.0
+# 4.968, 1.6 4.964.
+RATE_TIMES_DIM = 1.0
 MOMENTA = (0.9, 0.98)
 
 
@@ -39,7 +41,7 @@ def fit_cached(
         The map, and the course of training: ``[seconds since started, step, held-out NLL]``.
     """
     total = steps or (STEPS if held_out is not None else STEPS_UNTESTED)
-    dim = states.hidden.shape[1]
+    dim, fast = states.hidden.shape[1], head.fast()
     learned = Map.zeros(dim, domain=domain, like=states.hidden)
     optimiser = torch.optim.Adam(_matrices(learned), lr=RATE_TIMES_DIM / dim, betas=MOMENTA)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
@@ -48,7 +50,7 @@ def fit_cached(
     best, best_nll, stale = learned.clone(), float("inf"), 0
     for step in range(total):
         batch = states if len(states) <= BATCH_TOKENS else states.rows(order.next(BATCH_TOKENS))
-        _, slope = gradient(head, batch, learned)
+        _, slope = gradient(fast, batch, learned)
         for matrix, by in zip(_matrices(learned), _matrices(slope), strict=True):
             matrix.grad = by
         optimiser.step()
@@ -57,7 +59,7 @@ def fit_cached(
             progress("fit", step + 1, total)
         if held_out is None or ((step + 1) % EVALUATE_EVERY and step + 1 < total):
             continue
-        nll = mean_nll(head, held_out, learned)
+        nll = mean_nll(fast, held_out, learned)
         course.append([round(time.perf_counter() - started, 3), step + 1, nll])
         if nll < best_nll:
             best, best_nll, stale = learned.clone(), nll, 0
