@@ -10,6 +10,7 @@ The method is LM-Steer (Han et al., "Word Embeddings Are Steers for Language Mod
 """
 
 from .attachment import attach as attach
+from .calibration import calibrate as calibrate
 from .errors import LmsteerError as LmsteerError
 from .examples import Example as Example
 from .generation import Generation as Generation
@@ -28,6 +29,7 @@ __all__ = [
     "LmsteerError",
     "Steer",
     "attach",
+    "calibrate",
     "generate",
     "load_model",
     "load_steer",

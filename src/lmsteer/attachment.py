@@ -8,6 +8,7 @@ row; they never compound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -21,13 +22,14 @@ from torch import Tensor, nn
 from .errors import InputError, MismatchError, UnsupportedError
 from .head import fingerprint, head_of, input_tables
 from .steer import Site, Steer
+from .strengths import resolve_strength, warn_past_range
 
 if TYPE_CHECKING:
     from typing import Self
 
     from torch.utils.hooks import RemovableHandle
 
-Strength = float | Float[Tensor, " rows"]
+Strength = float | str | Float[Tensor, " rows"]
 Where = Literal["all", "prompt", "response"] | Bool[Tensor, "rows seq"]
 
 
@@ -47,7 +49,9 @@ def attach(
     Args:
         model: Any causal (or encoder-decoder) language model of transformers.
         strengths: Signed strength of each steer: 1 is what training used for a text labelled
-            +1. A float, or a tensor ``(rows,)`` with a value for each row of the batch.
+            +1. A number, or a tensor ``(rows,)`` with a value for each row of the batch; for a
+            calibrated steer also ``"+auto"``, ``"80%"``, ``"kl:0.5"`` (see `strengths`), and a
+            warning past its safe range.
         where: Positions steered. ``"all"``; ``"prompt"``, what is read in a forward call whose
             cache is empty; ``"response"``, what comes after it. At the output site the last
             position of the prompt already belongs to the response, whose first token it picks.
@@ -107,9 +111,9 @@ class Attachment:
     ) -> None:
         self.steers = tuple(strengths)
         self._undo: list[_Term | RemovableHandle] = []
-        sites: dict[Site, dict[Steer, Strength]] = {}
-        for steer, strength in strengths.items():
-            strength = _checked(steer, strength)
+        sites: dict[Site, dict[Steer, float | Tensor]] = {}
+        for steer, given in strengths.items():
+            strength = _checked(steer, given)
             if isinstance(strength, Tensor) or strength != 0.0:
                 sites.setdefault(steer.site, {})[steer] = strength
         if not sites:
@@ -147,7 +151,7 @@ class Attachment:
         self.detach()
 
 
-def _checked(steer: Steer, strength: Strength) -> Strength:
+def _checked(steer: Steer, strength: Strength) -> float | Tensor:
     if isinstance(strength, Tensor) and strength.ndim == 0:
         strength = float(strength)
     if isinstance(strength, Tensor):
@@ -158,11 +162,14 @@ def _checked(steer: Steer, strength: Strength) -> Strength:
             )
         if not torch.isfinite(strength).all():
             raise InputError(f"the strengths of {steer.name!r} hold NaN or infinite values")
+        for end in (float(strength.min()), float(strength.max())):
+            warn_past_range(steer, end)
         return strength.detach().float() if bool((strength != 0).any()) else 0.0
-    strength = float(strength)
-    if strength != strength or strength in (float("inf"), float("-inf")):
-        raise InputError(f"the strength of {steer.name!r} must be finite, was: {strength}")
-    return strength
+    number = resolve_strength(steer, strength)
+    if not math.isfinite(number):
+        raise InputError(f"the strength of {steer.name!r} must be finite, was: {number}")
+    warn_past_range(steer, number)
+    return number
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +182,7 @@ class _Stack:
     dense: Float[Tensor, "dim dim"] | None
 
 
-def _stack(wanted: Mapping[Steer, Strength]) -> _Stack:
+def _stack(wanted: Mapping[Steer, float | Tensor]) -> _Stack:
     P = torch.cat([steer.P for steer in wanted], dim=1)
     Q = torch.cat([steer.Q for steer in wanted], dim=1)
     varying = [s for s in wanted.values() if isinstance(s, Tensor)]

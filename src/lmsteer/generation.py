@@ -14,11 +14,12 @@ from .attachment import attach
 from .errors import InputError, MismatchError
 from .hidden import Progress
 from .steer import Steer
+from .strengths import resolve_strength
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Strengths = Mapping[Steer, float]
+Strengths = Mapping[Steer, float | str]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def generate(
         prompts: One or many; an empty prompt begins a text where the tokenizer has a token
             for it.
         strengths: A mapping from steers to strengths, or a list of them that is crossed with the
-            prompts.
+            prompts. Numbers, or words such as ``"+auto"`` for calibrated steers.
         samples: How many continuations for each prompt and strengths.
         per_prompt: Take `strengths` as one mapping a prompt instead of crossing.
         max_new_tokens: Longest continuation, in tokens.
@@ -123,7 +124,7 @@ def generate(
         Generation(
             prompts[row.prompt],
             text,
-            {steer.name: float(value) for steer, value in row.strengths.items()},
+            {steer.name: value for steer, value in row.strengths.items()},
             row.sample,
             seed,
         )
@@ -134,7 +135,7 @@ def generate(
 @dataclass(frozen=True, eq=False)
 class _Row:
     prompt: int
-    strengths: Strengths
+    strengths: Mapping[Steer, float]
     sample: int
 
 
@@ -167,7 +168,8 @@ def _rows(
     samples: int,
     per_prompt: bool,
 ) -> list[_Row]:
-    several = [strengths] if isinstance(strengths, Mapping) else list(strengths)
+    given = [strengths] if isinstance(strengths, Mapping) else list(strengths)
+    several = [{steer: resolve_strength(steer, s) for steer, s in one.items()} for one in given]
     if not several:
         raise InputError("strengths is an empty list; give {} for the base model")
     if per_prompt and len(several) != len(prompts):

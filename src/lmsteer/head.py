@@ -96,7 +96,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware has products of it, several times faster; else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.13
     is_able = device.type == "cpu" and (able.get("amx_bf16") or able.get("avx512_bf16"))
     return torch.bfloat16 if is_able else torch.float32
 

@@ -175,14 +175,14 @@ class Steer:
         total = float(scale.square().sum())
         lost = float(scale[rank:].square().sum())
         error = (lost / total) ** 0.5 if total > 0 else 0.0
-        record = {**self.record, "truncated": {"from": self.rank, "relative_error": error}}
+        record = _plain(self.record) | {"truncated": {"from": self.rank, "relative_error": error}}
         return replace(self, P=P, Q=Q, record=record), error
 
     def __mul__(self, factor: float) -> Steer:
         """The map times a number; the domain part stays as it is."""
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             return NotImplemented
-        record = {**self.record, "scaled_by": self.record.get("scaled_by", 1.0) * factor}
+        record = _plain(self.record) | {"scaled_by": self.record.get("scaled_by", 1.0) * factor}
         return replace(self, Q=self.Q * factor, record=record)
 
     __rmul__ = __mul__
@@ -217,7 +217,7 @@ class Steer:
             name=f"{self.name}+{other.name}",
             domain=None,
             fingerprint=mine or theirs,
-            record={"sum_of": [dict(self.record), dict(other.record)]},
+            record={"sum_of": [_plain(self.record), _plain(other.record)]},
         )
 
     def save(self, path: str | PathLike[str], *, force: bool = False) -> None:
@@ -236,6 +236,11 @@ class Steer:
     def __repr__(self) -> str:
         domain = ", with domain" if self.domain is not None else ""
         return f"Steer({self.name!r}, {self.site}, dim={self.dim}, rank={self.rank}{domain})"
+
+
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what holds for the very same map alone."""
+    return {key: value for key, value in record.items() if key != "calibration"}
 
 
 def _check_rank(rank: int, most: int) -> None:

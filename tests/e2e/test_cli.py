@@ -63,9 +63,96 @@ def test_train_show_list_generate(capsys, folder, data, tmp_path):
     assert mixes == [{"taste": -1.0, "taste.domain": 1.0}, {"taste": 1.0, "taste.domain": 1.0}]
 
 
+@pytest.fixture
+def trained(capsys, folder, data, tmp_path):
+    steer = tmp_path / "taste"
+    options = ("--model", folder, "--steps", 5, "--no-calibrate", "--json")
+    assert run(capsys, "train", data, "--out", steer, *options)[0] == 0
+    return steer
+
+
+def test_calibrate_then_strengths_in_words(capsys, folder, trained):
+    code, out, err = run(
+        capsys, "generate", "--model", folder, "--steer", f"{trained}=+auto", "--prompt", "it is"
+    )
+    assert code == 2
+    assert "calibrate it first" in " ".join(err.split())
+    code, out, _ = run(capsys, "calibrate", trained, "--model", folder, "--tokens", 4, "--json")
+    assert code == 0
+    high = json.loads(out)["safe"][1]
+    code, out, err = run(
+        capsys,
+        "generate",
+        "--model",
+        folder,
+        "--steer",
+        f"{trained}=+auto",
+        "--prompt",
+        "it is",
+        "--tokens",
+        2,
+        "--json",
+    )
+    assert code == 0
+    assert json.loads(out)["strengths"] == {"taste": high}
+    code, _, err = run(
+        capsys,
+        "generate",
+        "--model",
+        folder,
+        "--steer",
+        f"{trained}=99",
+        "--prompt",
+        "it is",
+        "--tokens",
+        2,
+    )
+    assert code == 0
+    assert "warning: strength 99" in " ".join(err.split())
+
+
+def test_sweep_measures_every_strength_and_draws(capsys, folder, trained, tmp_path):
+    options = ["--model", folder, "--steer", trained, "--steps", 3, "--count", 2, "--samples", 2]
+    options += ["--tokens", 6, "--scorer", "vader", "--scorer", "sentiment"]
+    code, out, err = run(capsys, "sweep", *options, "--json", "--figure", tmp_path / "f.png")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [row["strength"] for row in rows] == [-5, 0, 5]
+    assert all(row["texts"] == 4 and 0 <= row["vader"]["value"] <= 1 for row in rows)
+    assert (tmp_path / "f.png").stat().st_size > 1000
+    code, out, _ = run(capsys, "sweep", *options)
+    assert (code, "-5" in out) == (0, True)
+
+
+def test_evaluate_writes_a_report_and_resumes(capsys, folder, trained, tmp_path):
+    out_folder = tmp_path / "report"
+    options = ["--model", folder, "--steer", f"{trained}=-1,1", "--count", 2, "--samples", 2]
+    options += ["--tokens", 4, "--out", out_folder]
+    code, _, err = run(capsys, "evaluate", *options)
+    assert code == 0, err
+    report = (out_folder / "report.md").read_text()
+    assert "| taste +1 |" in report
+    assert (out_folder / "tradeoff.png").exists()
+    rows = json.loads((out_folder / "report.json").read_text())["rows"]
+    assert set(rows) == {"neutral", "negative", "positive"}
+    records = (out_folder / "neutral" / "records.jsonl").read_text()
+    code, out, _ = run(capsys, "evaluate", *options, "--json")
+    assert code == 0
+    assert json.loads(out)["rows"] == rows
+    assert (out_folder / "neutral" / "records.jsonl").read_text() == records
+    code, _, err = run(capsys, "evaluate", *options, "--seed", 1)
+    assert (code, "holds another run" in " ".join(err.split())) == (2, True)
+    code, out, _ = run(capsys, "evaluate", *options, "--seed", 1, "--force", "--task", "detox")
+    assert code == 0
+    assert "toxicity.any" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("sweep", "--steer", "x", "--steps", "1"), "at least 2 --steps"),
+        (("evaluate", "--out", "x", "--task", "no"), "--task must be one of"),
+        (("evaluate", "--out", "x", "--task", "custom"), "needs --prompts FILE"),
         (("generate",), "--prompt TEXT"),
         (("generate", "--model", "{folder}", "--prompt", "a", "--steer", "x"), "NAME=STRENGTH"),
         (("generate", "--model", "{folder}", "--prompt", "a", "--steer", "no=1"), "no steer 'no'"),

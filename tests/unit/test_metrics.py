@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from lmsteer.errors import InputError
+from lmsteer.errors import InputError, MismatchError
 from lmsteer.generation import Generation
-from lmsteer.metrics import bootstrap, lexicon_scores, perplexity, positive_rate
+from lmsteer.metrics import (
+    any_probability,
+    bootstrap,
+    distinct,
+    expected_maximum,
+    lexicon_scores,
+    mean_score,
+    perplexity,
+    positive_rate,
+    repetition,
+)
 
 
 def record(prompt, text):
@@ -49,3 +59,33 @@ def test_the_bootstrap_interval_covers_the_truth():
 def test_no_records_is_an_error():
     with pytest.raises(InputError, match="no records"):
         bootstrap(np.zeros((0, 2)), lambda s: s[..., 0], [])
+
+
+def test_distinct_and_repetition_by_hand():
+    records = [
+        Generation("a", " x y x", {}, 0, 0),
+        Generation("a", " x z", {}, 1, 0),
+        Generation("b", " q", {}, 0, 0),
+        Generation("c", "", {}, 0, 0),
+    ]
+    # Prompt a: x, y, z in 5 words; xy, yx, xz in 5 words. Prompt b: 1 of 1; no pair. c: no word.
+    assert distinct(records, 1).value == pytest.approx((3 / 5 + 1) / 2)
+    assert distinct(records, 2).value == pytest.approx((3 / 5 + 0) / 2)
+    again = [Generation("a", " go on and go on and go on", {}, 0, 0)]
+    # Five 4-grams, of which "go on and go" and "on and go on" come twice.
+    assert repetition(again).value == pytest.approx(2 / 5)
+    assert repetition(records).value == 0.0
+    with pytest.raises(InputError, match="n must be at least 1"):
+        distinct(records, 0)
+    with pytest.raises(InputError, match="no words"):
+        distinct(records[3:], 1)
+
+
+def test_the_papers_three_figures_of_toxicity_by_hand():
+    records = [Generation(p, " t", {}, i, 0) for p in "ab" for i in range(2)]
+    chances = np.array([0.2, 0.6, 0.1, 0.3])
+    assert expected_maximum(records, chances).value == pytest.approx((0.6 + 0.3) / 2)
+    assert any_probability(records, chances).value == 0.5
+    assert mean_score(records, chances).value == pytest.approx(0.3)
+    with pytest.raises(MismatchError, match="3 scores for 4 records"):
+        mean_score(records, chances[:3])

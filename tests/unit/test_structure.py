@@ -9,10 +9,12 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
     {"errors", "steer"},
-    {"head", "attachment", "examples", "readers", "models"},
+    {"strengths", "head", "attachment", "examples", "readers", "models"},
     {"storage", "hidden"},
     {"training", "generation"},
     {"metrics"},
+    {"calibration"},
+    {"evaluation"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -39,7 +39,14 @@ def test_training_lowers_the_held_out_loss_and_separates_labels(model, tokenizer
     before = {k: v.clone() for k, v in model.state_dict().items()}
     random_state = torch.get_rng_state()
     steer = lmsteer.train(
-        model, tokenizer, examples * 2, solver=solver, steps=60, name="taste", held_out=0.2
+        model,
+        tokenizer,
+        examples * 2,
+        solver=solver,
+        steps=60,
+        name="taste",
+        held_out=0.2,
+        calibrate=False,
     )
     held_out = steer.record["held_out"]
     assert held_out["nll"] < held_out["nll_base"] - 0.05
@@ -58,15 +65,15 @@ def test_training_lowers_the_held_out_loss_and_separates_labels(model, tokenizer
 
 
 def test_rank_is_kept_for_both_parts(llama, tokenizer, examples):
-    steer = lmsteer.train(llama, tokenizer, examples, rank=3, steps=5)
+    steer = lmsteer.train(llama, tokenizer, examples, rank=3, steps=5, calibrate=False)
     assert (steer.rank, steer.domain.rank) == (3, 3)
     assert steer.record["truncated"]["from"] == 32
-    plain = lmsteer.train(llama, tokenizer, examples, domain=False, steps=5)
+    plain = lmsteer.train(llama, tokenizer, examples, domain=False, steps=5, calibrate=False)
     assert plain.domain is None
 
 
 def test_few_examples_train_without_a_held_out_slice(llama, tokenizer, examples):
-    steer = lmsteer.train(llama, tokenizer, examples[3:5] + examples[6:8])
+    steer = lmsteer.train(llama, tokenizer, examples[3:5] + examples[6:8], calibrate=False)
     assert "held_out" not in steer.record
     assert torch.isfinite(steer.matrix()).all()
 
@@ -85,5 +92,7 @@ def test_mistakes(llama, tokenizer, examples):
 
 
 def test_one_token_texts_are_counted(llama, tokenizer, examples):
-    steer = lmsteer.train(llama, tokenizer, [*examples, lmsteer.Example("x", 1)], steps=2)
+    steer = lmsteer.train(
+        llama, tokenizer, [*examples, lmsteer.Example("x", 1)], steps=2, calibrate=False
+    )
     assert steer.record["data"]["skipped"] == 1

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
 from ..errors import LmsteerError
+from .calibrate import calibrate
 from .demo import demo
-from .display import fail
+from .display import fail, show_warnings
+from .evaluate import evaluate
 from .generate import generate
 from .show import list_, show
+from .sweep import sweep
 from .train import train
 
 app = typer.Typer(
@@ -25,12 +29,17 @@ app.command()(train)
 app.command()(generate)
 app.command("list")(list_)
 app.command()(show)
+app.command()(calibrate)
+app.command()(sweep)
+app.command()(evaluate)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `lmsteer` command; exits with 2 on a user's mistake."""
     try:
-        app(arguments)  # typer itself tells of unknown options and exits with 2
+        with warnings.catch_warnings():
+            show_warnings()
+            app(arguments)  # typer itself tells of unknown options and exits with 2
     except LmsteerError as error:
         fail(str(error))
         sys.exit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,30 @@ _LABELS = {
     "read": "reading the texts once",
     "fit": "fitting the map",
     "generate": "writing",
+    "prompts": "writing",
+    "measure": "measuring",
 }
 
 
 def fail(message: str) -> None:
     """Print an error."""
     err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+
+
+def show_warnings() -> None:
+    """Our own warnings as a line on stderr, without Python's file names and source lines."""
+    from ..strengths import StrengthWarning
+
+    plain = warnings.showwarning
+
+    def shown(message: Any, category: Any, *rest: Any, **more: Any) -> None:
+        if issubclass(category, StrengthWarning):
+            err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+        else:
+            plain(message, category, *rest, **more)
+
+    warnings.showwarning = shown
+    warnings.simplefilter("once", StrengthWarning)
 
 
 def escape(text: str) -> str:

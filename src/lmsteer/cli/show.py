@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ..steer import Steer
 from ..storage import FACTS, read_steer, shipped_steers
+from .calibrate import describe_calibration
 from .display import escape, out
 from .train import describe
 
@@ -62,3 +63,5 @@ def show(
         out.print(f"{key:>10}  {escape(str(value))}")
     if "data" in steer.record:
         describe(steer.record)
+    if "calibration" in steer.record:
+        describe_calibration(steer.record["calibration"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from ..steer import Steer
 from ..storage import load_steer
+from ..strengths import resolve_strength
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,21 +18,18 @@ def read_mix(specs: Sequence[str], model: nn.Module) -> list[tuple[Steer, list[f
     """Each ``NAME=STRENGTH`` or ``NAME=S1,S2,...`` as a steer and its strengths.
 
     Raises:
-        InputError: No ``=``, or a strength that is not a number.
+        InputError: No ``=``, or a strength that is neither a number nor a known word.
     """
     mix = []
     for spec in specs:
         name, equals, values = spec.rpartition("=")
-        try:
-            strengths = [float(value) for value in values.split(",")]
-        except ValueError:
-            strengths = []
-        if not equals or not name or not strengths:
+        if not equals or not name or not values:
             raise InputError(
-                f"--steer expects NAME=STRENGTH, such as sentiment=3 or sentiment=-2,0,2, "
-                f"was: {spec!r}"
+                "--steer expects NAME=STRENGTH, such as sentiment=3, sentiment=-2,0,2, "
+                f"sentiment=+auto, sentiment=80% or sentiment=kl:0.5; was: {spec!r}"
             )
-        mix.append((load_steer(name, model), strengths))
+        steer = load_steer(name, model)
+        mix.append((steer, [resolve_strength(steer, value) for value in values.split(",")]))
     return mix
 
 

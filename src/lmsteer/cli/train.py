@@ -37,6 +37,7 @@ def train(
     weight: Annotated[str, typer.Option(help="what counts the same: token or text")] = "token",
     balance: Annotated[bool, typer.Option(help="even out the classes")] = False,
     domain: Annotated[bool, typer.Option(help="learn what all texts share, apart")] = True,
+    calibrate: Annotated[bool, typer.Option(help="measure what each strength costs")] = True,
     seed: Annotated[int, typer.Option(help="order of the batches")] = 0,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
@@ -79,6 +80,7 @@ def train(
             weight=weight,
             balance=balance,
             steps=steps,
+            calibrate=calibrate,
             progress=progress,
         )
     steer.save(out_folder, force=force)
@@ -109,6 +111,9 @@ def describe(record: Mapping[str, Any]) -> None:
     few, many = sorted((data["positive"], data["negative"]))
     if few and many > 3 * few and not facts["balance"]:
         err.print("[yellow]the classes are uneven; --balance evens them out[/]")
+    if "calibration" in facts:
+        low, high = facts["calibration"]["safe"]
+        err.print(f"strengths from {low:+.2f} to {high:+.2f} keep the text fluent")
     if held_out:
         err.print(
             f"held-out NLL {held_out['nll_base']:.3f} -> {held_out['nll']:.3f} nats a token "

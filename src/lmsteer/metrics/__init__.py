@@ -4,9 +4,18 @@ Every function returns an `Estimate`: value, count and a bootstrap interval over
 samples of one prompt are not independent.
 """
 
+from .diversity import distinct as distinct
+from .diversity import repetition as repetition
 from .estimates import Estimate as Estimate
 from .estimates import bootstrap as bootstrap
 from .lexicon import lexicon_scores as lexicon_scores
+from .linear import LinearScorer as LinearScorer
+from .linear import train_scorer as train_scorer
 from .perplexity import perplexity as perplexity
+from .scorers import Scorer as Scorer
+from .scorers import load_scorer as load_scorer
+from .similarity import mauve as mauve
+from .style import any_probability as any_probability
+from .style import expected_maximum as expected_maximum
 from .style import mean_score as mean_score
 from .style import positive_rate as positive_rate

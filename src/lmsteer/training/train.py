@@ -44,6 +44,7 @@ def train(
     held_out: float = 0.1,
     max_length: int | None = None,
     steps: int | None = None,
+    calibrate: bool = True,
     progress: Progress | None = None,
 ) -> Steer:
     """Learn a steer from labelled text. The model stays frozen and is left as it came.
@@ -64,6 +65,8 @@ def train(
         max_length: Longer texts are cut to so many tokens; by default the model's context, at
             most 1024 (256 for ``"paper"``).
         steps: At most so many optimiser steps; by default the solver's own number.
+        calibrate: Measure afterwards what each strength costs (`lmsteer.calibrate`, two samples
+            of each prompt), so that strengths such as ``"+auto"`` can be given.
         progress: Called as ``progress(stage, done, total)``.
 
     Returns:
@@ -138,7 +141,13 @@ def train(
             "nll": mean_nll(head, states, learned),
         }
     record["seconds"] = round(time.perf_counter() - started, 3)
-    return _steer(model, learned, rank, name or "steer", record)
+    steer = _steer(model, learned, rank, name or "steer", record)
+    if not calibrate:
+        return steer
+    # A room above this one: training only hands its result on.
+    from ..calibration import calibrate as calibrated
+
+    return calibrated(model, tokenizer, steer, samples=2, progress=progress)  # type: ignore[arg-type]
 
 
 def _check_labels(examples: Sequence[Example]) -> None:

@@ -1,0 +1,188 @@
+"""`calibrate`: what each strength costs, so that nobody has to guess one.
+
+For each strength: the divergence KL(P_eps || P_0) in nats a token, and perplexity under the base
+model and distinct-2 of sampled text. From these the safe range, per sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import InputError, UnsupportedError
+from .examples import Encoded, token_rows
+from .generation import Generation, generate
+from .head import Head
+from .hidden import Progress, read_head, read_states
+from .metrics import Estimate, distinct, perplexity
+from .readers import read_prompts
+from .steer import Steer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+STRENGTHS = (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+PROMPTS, SAMPLES, TOKENS = 24, 4, 20
+MOST_PERPLEXITY, LEAST_DISTINCT = 1.5, 0.9
+_SCORES_AT_ONCE = 1 << 23
+
+
+def calibrate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
+    *,
+    prompts: Sequence[str] | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    samples: int = SAMPLES,
+    max_new_tokens: int = TOKENS,
+    top_p: float = 0.9,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Steer:
+    """Measure what each strength costs, and keep the table with the steer.
+
+    Args:
+        model: The steer's model.
+        tokenizer: The model's own.
+        steer: Left as it is; its domain part is not used.
+        prompts: Where the sampled text begins; 24 neutral prompts of the package by default.
+        strengths: Signed; 0 is added where it is missing.
+        samples: Texts sampled for each prompt and strength.
+        max_new_tokens: Length of each, in tokens.
+        top_p: Nucleus they are sampled from.
+        seed: Of the sampling.
+        batch_size: Rows generated at once.
+        progress: Called as ``progress("generate", done, total)``.
+
+    Returns:
+        The same map with ``record["calibration"]``: ``rows``, one a strength with ``kl`` (exact,
+        over the positions of the unsteered samples), ``perplexity`` (of steered samples under
+        the base model) and ``distinct_2``; and ``safe``, ``[low, high]``, up to where, on each
+        side, perplexity stays within 1.5 times and distinct-2 above 0.9 times the unsteered
+        text's, interpolated between neighbouring strengths. Sampled figures are noisy: the
+        intervals stand beside them.
+
+    Raises:
+        InputError: No prompts, or no strength besides 0.
+        UnsupportedError: A steer at the input site, or an encoder-decoder model.
+    """
+    if steer.site != "output":
+        raise UnsupportedError("only steers at the output site can be calibrated so far")
+    wanted = sorted({0.0, *map(float, strengths)})
+    if len(wanted) < 2:
+        raise InputError("strengths must hold at least one number besides 0")
+    chosen = read_prompts("bundled:neutral")[:PROMPTS] if prompts is None else list(prompts)
+    records = generate(
+        model,
+        tokenizer,
+        chosen,
+        strengths=[{steer: strength} for strength in wanted],
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        min_new_tokens=max_new_tokens,  # texts that end at once would say little
+        top_p=top_p,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    parts = {s: [r for r in records if r.strengths[steer.name] == s] for s in wanted}
+    hidden = _hidden(model, tokenizer, parts[0.0])
+    kl = divergence(read_head(model), hidden, steer, wanted)
+    rows = []
+    for strength in wanted:
+        part = parts[strength]
+        row: dict[str, Any] = {"strength": strength, "kl": kl[strength]}
+        row |= _figures("perplexity", perplexity(model, tokenizer, part))
+        row |= _figures("distinct_2", distinct(part, 2))
+        rows.append(row)
+    table = {
+        "rows": rows,
+        "safe": list(safe_range(rows)),
+        "positions": len(hidden),
+        "prompts": len(chosen),
+        "samples": samples,
+        "tokens": max_new_tokens,
+        "top_p": top_p,
+        "seed": seed,
+    }
+    return replace(steer, record={**steer.record, "calibration": table})
+
+
+def _figures(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def _hidden(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Generation]
+) -> Float[Tensor, "tokens dim"]:
+    """What the head reads at each position of the records' own text."""
+    rows = token_rows(tokenizer, [r.prompt for r in records], [r.text for r in records])
+    pairs = [(head + body, max(len(head), 1)) for head, body in rows]
+    pairs = [(ids, start) for ids, start in pairs if start < len(ids)]
+    count = len(pairs)
+    ones = torch.ones(count)
+    starts = torch.tensor([start for _, start in pairs])
+    ids = [ids for ids, _ in pairs]
+    return read_states(model, Encoded(ids, starts, ones, ones, list(range(count)), 0, 0)).hidden
+
+
+@torch.no_grad()
+def divergence(
+    head: Head, hidden: Float[Tensor, "tokens dim"], steer: Steer, strengths: Sequence[float]
+) -> dict[float, float]:
+    """KL(P_eps || P_0) at each strength, mean over the rows of `hidden`, in nats a token.
+
+    Exact over the whole vocabulary; a chunk of the rows at a time.
+    """
+    change = (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
+    total = dict.fromkeys(strengths, 0.0)
+    size = max(16, _SCORES_AT_ONCE // head.weight.shape[0])
+    for start in range(0, len(hidden), size):
+        part = slice(start, start + size)
+        base = head.logits(hidden[part]).log_softmax(-1)
+        for strength in strengths:
+            if strength == 0.0:
+                continue
+            steered = head.logits(hidden[part] + strength * change[part]).log_softmax(-1)
+            total[strength] += float((steered.exp() * (steered - base)).sum(dtype=torch.float64))
+    return {strength: value / len(hidden) for strength, value in total.items()}
+
+
+def safe_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The strengths, one of each sign, up to which both bounds hold.
+
+    The first strength outwards that breaks a bound ends the range; where between it and its
+    neighbour the bound is met is interpolated. A range that no strength breaks ends with the
+    last one measured.
+    """
+    base = next(row for row in rows if row["strength"] == 0.0)
+
+    def slack(row: Mapping[str, Any]) -> float:
+        """From 1 at the base down to 0 where a bound is met: the smaller of the two margins."""
+        margin = 1 - (row["perplexity"] / base["perplexity"] - 1) / (MOST_PERPLEXITY - 1)
+        if not base["distinct_2"]:  # unsteered text without any pair of words bounds nothing
+            return margin
+        kept = row["distinct_2"] / base["distinct_2"]
+        return min(margin, (kept - LEAST_DISTINCT) / (1 - LEAST_DISTINCT))
+
+    ends = []
+    for sign in (-1.0, 1.0):
+        side = sorted(
+            (r for r in rows if r["strength"] * sign >= 0), key=lambda r: sign * r["strength"]
+        )
+        end, margin = 0.0, 1.0
+        for row in side[1:]:
+            following = slack(row)
+            if following < 0:
+                end += (row["strength"] - end) * margin / (margin - following)
+                break
+            end, margin = row["strength"], following
+        ends.append(end)
+    return ends[0], ends[1]

@@ -1,0 +1,71 @@
+"""`lmsteer calibrate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .display import hush_transformers, out, progress_bars
+
+
+def calibrate(
+    steer: Annotated[Path, typer.Argument(help="folder of a steer; the table is kept in it")],
+    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    prompts: Annotated[str | None, typer.Option(help="file of prompts")] = None,
+    samples: Annotated[int, typer.Option(help="texts for each prompt and strength")] = 4,
+    tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
+    seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="print the table as JSON")] = False,
+) -> None:
+    """Measure what each strength costs, and find the range in which text stays fluent.
+
+    Afterwards strengths can be given as +auto, 80% or kl:0.5.
+    """
+    from ..calibration import calibrate as measure
+    from ..models import load_model
+    from ..readers import read_prompts
+    from ..storage import load_steer
+
+    hush_transformers()
+    network, tokenizer = load_model(model, device=device, dtype=dtype)
+    found = load_steer(steer, network)
+    with progress_bars(quiet=json_) as progress:
+        found = measure(
+            network,
+            tokenizer,
+            found,
+            prompts=read_prompts(prompts) if prompts else None,
+            samples=samples,
+            max_new_tokens=tokens,
+            seed=seed,
+            progress=progress,
+        )
+    found.save(steer, force=True)
+    if json_:
+        print(json.dumps(found.record["calibration"]))
+        return
+    describe_calibration(found.record["calibration"])
+
+
+def describe_calibration(table: Mapping[str, Any]) -> None:
+    """The table, and the safe range in a sentence."""
+    shown = Table("strength", "KL, nats a token", "perplexity", "distinct-2")
+    for row in table["rows"]:
+        figures = [
+            f"{row[name]:.3g} [{row[f'{name}_low']:.3g}, {row[f'{name}_high']:.3g}]"
+            for name in ("perplexity", "distinct_2")
+        ]
+        shown.add_row(f"{row['strength']:+g}", f"{row['kl']:.4f}", *figures)
+    out.print(shown)
+    low, high = table["safe"]
+    out.print(
+        f"safe range {low:+.2f} to {high:+.2f}: perplexity up to 1.5 times, distinct-2 at least "
+        "0.9 times that of unsteered text"
+    )

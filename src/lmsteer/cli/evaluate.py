@@ -1,0 +1,181 @@
+"""`lmsteer evaluate`: the paper's evaluation, of any steers, as a report."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .display import err, escape, hush_transformers, out, progress_bars
+from .strengths import crossed, read_mix
+
+# Prompts, scorers, and whether the style is one to be rid of.
+TASKS: dict[str, tuple[list[str], list[str], bool]] = {
+    "sentiment": (["neutral", "negative", "positive"], ["sentiment", "vader"], False),
+    "detox": (["neutral", "negative"], ["toxicity"], True),
+    "custom": ([], [], False),
+}
+
+
+def evaluate(
+    out_folder: Annotated[Path, typer.Option("--out", help="folder for records and report")],
+    task: Annotated[str, typer.Option(help="sentiment, detox or custom")] = "sentiment",
+    steer: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=STRENGTH; NAME=-2,0,2 compares; several are mixed"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    fluency: Annotated[
+        str | None, typer.Option(help="model for perplexity  [default: the same, unsteered]")
+    ] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Option(help="file of prompts or bundled:SET, instead of the task's")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="so many prompts a set; all by default")] = None,
+    scorer: Annotated[list[str] | None, typer.Option(help="instead of the task's")] = None,
+    samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 25,
+    tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
+    top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
+    batch_size: Annotated[int, typer.Option(help="rows computed at once")] = 64,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
+    force: Annotated[bool, typer.Option(help="begin anew in a folder of another run")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="print the measured rows as JSON")] = False,
+) -> None:
+    """Evaluate steers as the paper does: 25 samples of 20 tokens a prompt, top-p 0.9.
+
+    An interrupted run goes on when the same command is given again. Example:
+    lmsteer evaluate --task sentiment --steer sentiment=-3,0,3 --count 50 --out report
+    """
+    from ..evaluation import environment, markdown, measure, resumable
+    from ..evaluation.report import label_of
+    from ..generation import generate
+    from ..metrics import load_scorer
+    from ..models import load_model
+    from ..readers import read_prompts
+    from ..strengths import StrengthWarning
+
+    if task not in TASKS:
+        raise InputError(f"--task must be one of {', '.join(TASKS)}, was: {task!r}")
+    sets, wanted, worst = TASKS[task]
+    files = prompts or [f"bundled:{name}" for name in sets]
+    names = scorer or wanted
+    if not files or not names:
+        raise InputError("--task custom needs --prompts FILE and --scorer NAME")
+    scorers = {name: load_scorer(name) for name in names}
+    hush_transformers()
+    network, tokenizer = load_model(model, device=device, dtype=dtype)
+    judge, judge_tokenizer = load_model(fluency, device=device) if fluency else (network, tokenizer)
+    mixes = crossed(read_mix(steer or [], network))
+    warnings.simplefilter("ignore", StrengthWarning)
+    groups: dict[str, list[tuple[str, Any]]] = {}
+    shown: list[Any] = []
+    for file in files:
+        group = Path(file.removeprefix("bundled:")).stem
+        settings = {
+            "model": model,
+            "steers": [[(s.name, _digest(s), value) for s, value in mix.items()] for mix in mixes],
+            "prompts": file,
+            "count": count,
+            "samples": samples,
+            "tokens": tokens,
+            "top_p": top_p,
+            "seed": seed,
+        }
+        with progress_bars(quiet=json_) as progress:
+            records = resumable(
+                out_folder / group,
+                settings,
+                read_prompts(file)[:count],
+                lambda part: generate(
+                    network,
+                    tokenizer,
+                    part,
+                    strengths=mixes,
+                    samples=samples,
+                    max_new_tokens=tokens,
+                    top_p=top_p,
+                    seed=seed,
+                    batch_size=batch_size,
+                ),
+                records_a_prompt=len(mixes) * samples,
+                force=force,
+                progress=progress,
+            )
+            groups[group] = []
+            for number, mix in enumerate(mixes, start=1):
+                strengths = {s.name: float(value) for s, value in mix.items()}
+                part = [r for r in records if dict(r.strengths) == strengths]
+                row = measure(judge, judge_tokenizer, part, scorers, worst=worst)
+                groups[group].append((label_of(strengths), row))
+                shown += part[:: max(1, len(part) // 3)][:3]
+                if progress:
+                    progress("measure", number, len(mixes))
+    if worst:
+        shown = _masked(shown, scorers)
+    style = f"{names[0]}.any" if worst else names[0]
+    figure = _figure(out_folder, groups, style, f"{task} on {Path(model).name}")
+    facts = {
+        "task": task,
+        "model": model,
+        "perplexity under": fluency or "the same model, unsteered",
+        "samples": f"{samples} a prompt, {tokens} tokens, top-p {top_p}, seed {seed}",
+        **environment(),
+    }
+    title = f"{task}: {Path(model).name}"
+    (out_folder / "report.md").write_text(
+        markdown(title, groups, shown, facts, figure=figure), encoding="utf-8"
+    )
+    rows = {
+        group: [
+            {"strengths": label, **{k: asdict(v) for k, v in row.items()}} for label, row in part
+        ]
+        for group, part in groups.items()
+    }
+    text = json.dumps({"facts": facts, "rows": rows}, indent=1)
+    (out_folder / "report.json").write_text(text, encoding="utf-8")
+    if json_:
+        print(text)
+        return
+    out.print(f"report: {escape(str(out_folder / 'report.md'))}", soft_wrap=True)
+    for group, measured in groups.items():
+        for label, row in measured:
+            out.print(f"{group:>10}  {label}: {style} {row[style]}, perplexity {row['perplexity']}")
+
+
+def _figure(folder: Path, groups: Any, style: str, title: str) -> str | None:
+    """The trade-off drawn, by its name in the folder; None where matplotlib is not installed."""
+    from ..evaluation import tradeoff_figure
+
+    try:
+        tradeoff_figure(folder / "tradeoff.png", groups, style, title)
+    except ImportError as error:
+        err.print(f"[yellow]{escape(str(error))}[/]")
+        return None
+    return "tradeoff.png"
+
+
+def _digest(steer: Any) -> str:
+    import hashlib
+
+    numbers = steer.P.numpy().tobytes() + steer.Q.numpy().tobytes()
+    return hashlib.sha256(numbers).hexdigest()[:16]
+
+
+def _masked(records: Sequence[Any], scorers: Mapping[str, Any]) -> list[Any]:
+    """Records without the text of those that a scorer finds toxic."""
+    texts = [record.text for record in records]
+    worst = [max(column) for column in zip(*(s(texts) for s in scorers.values()), strict=True)]
+    return [
+        replace(record, text="(hidden: scored as toxic; see records.jsonl)")
+        if score > 0
+        else record
+        for record, score in zip(records, worst, strict=True)
+    ]

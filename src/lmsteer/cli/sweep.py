@@ -1,0 +1,115 @@
+"""`lmsteer sweep`: style and fluency against the strength of one steer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import InputError
+from .display import escape, hush_transformers, out, progress_bars
+
+
+def sweep(
+    steer: Annotated[str, typer.Option(help="a folder, a shipped steer or a Hub id")],
+    low: Annotated[float, typer.Option("--from", help="lowest strength")] = -5.0,
+    high: Annotated[float, typer.Option("--to", help="highest strength")] = 5.0,
+    steps: Annotated[int, typer.Option(help="how many strengths")] = 11,
+    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    prompts: Annotated[
+        str, typer.Option(help="file of prompts, or bundled:neutral")
+    ] = "bundled:neutral",
+    count: Annotated[int, typer.Option(help="how many of the prompts, from the first")] = 50,
+    samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 4,
+    tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
+    top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="sentiment, toxicity, vader, a .safetensors file, module:callable or a Hub "
+            "classifier; may be repeated  [default: sentiment]"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
+    figure: Annotated[
+        Path | None, typer.Option(help="draw it to this file (PNG, PDF, SVG)")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+) -> None:
+    """Measure style and fluency over a range of strengths, and show text at each.
+
+    Example: lmsteer sweep --steer sentiment --from -5 --to 5 --steps 11 --figure sweep.png
+    """
+    from ..evaluation.figure import strength_figure
+    from ..evaluation.measure import measure
+    from ..generation import generate
+    from ..metrics import load_scorer
+    from ..models import load_model
+    from ..readers import read_prompts
+    from ..storage import load_steer
+    from ..strengths import StrengthWarning
+
+    if steps < 2 or not low < high:
+        raise InputError(
+            f"a sweep needs --from below --to and at least 2 --steps, was: {low}, {high}, {steps}"
+        )
+    scorers = {name: load_scorer(name) for name in scorer or ["sentiment"]}
+    hush_transformers()
+    network, tokenizer = load_model(model, device=device, dtype=dtype)
+    found = load_steer(steer, network)
+    strengths = [round(low + (high - low) * i / (steps - 1), 6) for i in range(steps)]
+    warnings.simplefilter("ignore", StrengthWarning)  # to go past the safe range is the purpose
+    with progress_bars(quiet=json_) as progress:
+        records = generate(
+            network,
+            tokenizer,
+            read_prompts(prompts)[:count],
+            strengths=[{found: strength} for strength in strengths],
+            samples=samples,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            top_p=top_p,
+            seed=seed,
+            progress=progress,
+        )
+        rows = []
+        parts = [[r for r in records if r.strengths[found.name] == s] for s in strengths]
+        for number, part in enumerate(parts, start=1):
+            worst = {name for name in scorers if "toxic" in name}
+            rows.append(measure(network, tokenizer, part, scorers, worst=bool(worst)))
+            if progress:
+                progress("measure", number, len(parts))
+    shown = [*scorers, "perplexity", "distinct_2"]
+    if figure is not None:
+        title = f"{found.name} on {Path(model).name}: {len(parts[0])} texts a strength"
+        strength_figure(figure, strengths, rows, shown, title)
+    if json_:
+        listed = [
+            {
+                "strength": strength,
+                "texts": len(part),
+                "text": part[0].prompt + part[0].text,
+                **{name: asdict(value) for name, value in row.items()},
+            }
+            for strength, part, row in zip(strengths, parts, rows, strict=True)
+        ]
+        print(json.dumps({"steer": found.name, "seed": seed, "rows": listed}))
+        return
+    table = Table("strength", *shown, "the first text")
+    for strength, part, row in zip(strengths, parts, rows, strict=True):
+        text = " ".join((part[0].prompt + part[0].text).split())
+        table.add_row(f"{strength:+g}", *(str(row[name]) for name in shown), escape(text))
+    out.print(table)
+    out.print(
+        f"{len(parts[0])} texts a strength; {', '.join(scorers)}: share scored above 0; perplexity "
+        "under the unsteered model; [95% intervals]"
+    )
+    if figure is not None:
+        out.print(f"figure: {escape(str(figure))}")

@@ -1,0 +1,77 @@
+"""Figures of measured rows, by matplotlib (extra `plot`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+from ..errors import MissingExtraError
+from ..metrics import Estimate
+
+# Colour-blind safe (Okabe and Ito).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "plot", "drawing a figure") from error
+    return pyplot
+
+
+def strength_figure(
+    path: str | PathLike[str],
+    strengths: Sequence[float],
+    rows: Sequence[Mapping[str, Estimate]],
+    shown: Sequence[str],
+    title: str,
+) -> None:
+    """Each figure of `shown` against strength, one panel each, with its interval."""
+    plot = _pyplot()
+    figure, axes = plot.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.2), squeeze=False)
+    for axis, name, colour in zip(axes[0], shown, COLOURS * len(shown), strict=False):
+        values = [row[name].value for row in rows]
+        low, high = [row[name].low for row in rows], [row[name].high for row in rows]
+        axis.plot(strengths, values, "o-", color=colour, markersize=4)
+        axis.fill_between(strengths, low, high, color=colour, alpha=0.2, linewidth=0)
+        axis.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+        axis.set_xlabel("strength")
+        axis.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plot.close(figure)
+
+
+def tradeoff_figure(
+    path: str | PathLike[str],
+    groups: Mapping[str, Sequence[tuple[str, Mapping[str, Estimate]]]],
+    style: str,
+    title: str,
+) -> None:
+    """Style against perplexity, one line a group, one labelled point a mix of strengths."""
+    plot = _pyplot()
+    figure, axis = plot.subplots(figsize=(5.6, 4.2))
+    for (group, points), colour in zip(groups.items(), COLOURS * len(groups), strict=False):
+        x = [row["perplexity"].value for _, row in points]
+        y = [row[style].value for _, row in points]
+        spread = [
+            [max(0.0, row[style].value - row[style].low) for _, row in points],
+            [max(0.0, row[style].high - row[style].value) for _, row in points],
+        ]
+        axis.errorbar(x, y, yerr=spread, fmt="o-", color=colour, markersize=4, label=group)
+        for (label, _), left, up in zip(points, x, y, strict=True):
+            axis.annotate(label, (left, up), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    axis.set_xlabel("perplexity under the unsteered model")
+    axis.set_ylabel(style)
+    axis.set_title(title, fontsize=11)
+    if len(groups) > 1:
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plot.close(figure)

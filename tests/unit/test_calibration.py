@@ -1,0 +1,145 @@
+import math
+import warnings
+
+import pytest
+import torch
+
+import lmsteer
+from lmsteer.calibration import divergence, safe_range
+from lmsteer.errors import InputError, UnsupportedError
+from lmsteer.examples import encode
+from lmsteer.hidden import read_head, read_states
+from lmsteer.steer import Steer
+from lmsteer.strengths import StrengthWarning, resolve_strength
+
+PROMPTS = ["it is", "how", "this was a"]
+
+
+@pytest.fixture
+def calibrated(llama, tokenizer, steer):
+    return lmsteer.calibrate(
+        llama,
+        tokenizer,
+        steer,
+        prompts=PROMPTS,
+        samples=2,
+        max_new_tokens=6,
+        strengths=(-2, -1, 1, 2),
+    )
+
+
+def test_the_divergence_equals_a_direct_computation(model, tokenizer, steer, examples):
+    encoded = encode(tokenizer, examples[:6], max_length=64)
+    hidden = read_states(model, encoded).hidden
+    found = divergence(read_head(model), hidden, steer, [-1.5, 0.0, 2.0])
+    assert found[0.0] == 0.0
+    for strength in (-1.5, 2.0):
+        total = count = 0.0
+        for row in encoded.ids:
+            ids = torch.tensor([row])
+            base = model(ids).logits[0, :-1].double().log_softmax(-1)
+            with lmsteer.attach(model, {steer: strength}):
+                steered = model(ids).logits[0, :-1].double().log_softmax(-1)
+            total += float((steered.exp() * (steered - base)).sum())
+            count += len(base)
+        assert math.isclose(found[strength], total / count, rel_tol=1e-4, abs_tol=1e-5)
+
+
+def test_a_calibrated_steer_keeps_its_table(calibrated, steer, tmp_path):
+    table = calibrated.record["calibration"]
+    assert [row["strength"] for row in table["rows"]] == [-2, -1, 0, 1, 2]
+    kl = [row["kl"] for row in table["rows"]]
+    assert kl[2] == 0 < kl[1] < kl[0]
+    low, high = table["safe"]
+    assert -2 <= low <= 0 <= high <= 2
+    calibrated.save(tmp_path / "s")
+    assert Steer.load(tmp_path / "s").record["calibration"] == table
+    assert "calibration" not in steer.record
+    # Another map has another calibration.
+    assert "calibration" not in (2.0 * calibrated).record
+    assert "calibration" not in calibrated.truncate(2)[0].record
+
+
+def row(strength, perplexity, distinct, kl=0.0):
+    return {"strength": strength, "perplexity": perplexity, "distinct_2": distinct, "kl": kl}
+
+
+def test_the_safe_range_by_hand():
+    rows = [row(-2, 30, 1.0), row(-1, 12, 1.0), row(0, 10, 1.0), row(1, 11, 0.95), row(2, 11, 0.85)]
+    low, high = safe_range(rows)
+    # Perplexity may be 15: between 12 at -1 and 30 at -2, in sixths.
+    assert math.isclose(low, -1 - 3 / 18)
+    # Distinct-2 may be 0.9: half way from 0.95 to 0.85.
+    assert math.isclose(high, 1.5)
+    assert safe_range([row(0, 10, 1), row(1, 10, 1)]) == (0.0, 1.0)
+
+
+def test_strengths_in_words(steer):
+    rows = [
+        row(-2, 1, 1, 0.16),
+        row(-1, 1, 1, 0.04),
+        row(0, 1, 1),
+        row(1, 1, 1, 0.01),
+        row(2, 1, 1, 0.04),
+    ]
+    known = Steer(steer.P, steer.Q, record={"calibration": {"rows": rows, "safe": [-1.5, 1.0]}})
+    wanted = {
+        "2": 2.0,
+        "-0.5": -0.5,
+        "+auto": 1.0,
+        "auto": 1.0,
+        "-auto": -1.5,
+        "80%": 0.8,
+        "-50%": -0.75,
+        "kl:0.0225": 1.5,  # the root of the divergence is linear in the strength
+        "-kl:0.01": -0.5,
+    }
+    for word, number in wanted.items():
+        assert math.isclose(resolve_strength(known, word), number), word
+    assert resolve_strength(known, 7) == 7.0
+    for word, message in (
+        ("lots", "a strength is a number"),
+        ("x%", "expected a number"),
+        ("kl:-1", "expected a number"),
+        ("kl:9", "the furthest, 2, is 0.04"),
+    ):
+        with pytest.raises(InputError, match=message):
+            resolve_strength(known, word)
+    with pytest.raises(InputError, match=r"not: give a number, or calibrate it first"):
+        resolve_strength(steer, "+auto")
+
+
+def test_words_and_warnings_where_a_strength_is_taken(llama, tokenizer, calibrated):
+    low, high = calibrated.record["calibration"]["safe"]
+    ids = torch.tensor([[5, 6, 7]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with lmsteer.attach(llama, {calibrated: "+auto"}):
+            by_word = llama(ids).logits
+        with lmsteer.attach(llama, {calibrated: high}):
+            assert torch.equal(llama(ids).logits, by_word)
+    with pytest.warns(StrengthWarning, match="past its safe range"):
+        lmsteer.attach(llama, {calibrated: high + 1}).detach()
+    with pytest.warns(StrengthWarning, match="past its safe range"):
+        lmsteer.attach(llama, {calibrated: torch.tensor([0.0, low - 1])}).detach()
+    record = lmsteer.generate(
+        llama, tokenizer, "it is", strengths={calibrated: "-50%"}, max_new_tokens=2
+    )[0]
+    assert math.isclose(record.strengths["style"], low / 2)
+
+
+def test_training_calibrates_unless_told_not_to(llama, tokenizer, examples):
+    steer = lmsteer.train(llama, tokenizer, examples, steps=3)
+    assert len(steer.record["calibration"]["rows"]) == 11
+    assert (
+        "calibration"
+        not in lmsteer.train(llama, tokenizer, examples, steps=3, calibrate=False).record
+    )
+
+
+def test_mistakes(llama, tokenizer, steer):
+    with pytest.raises(InputError, match="besides 0"):
+        lmsteer.calibrate(llama, tokenizer, steer, strengths=[0])
+    at_input = Steer(steer.P, steer.Q, site="input")
+    with pytest.raises(UnsupportedError, match="output site"):
+        lmsteer.calibrate(llama, tokenizer, at_input)
