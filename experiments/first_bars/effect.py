@@ -58,7 +58,7 @@ def main() -> None:
     examples = lmsteer.read_examples(
         args.data / "sst/sst_train.jsonl", label="label5", scale=(0, 4)
     )
-    steer = lmsteer.train(model, tokenizer, examples, name="sentiment")
+    steer = lmsteer.train(model, tokenizer, examples, name="sentiment", calibrate=False)
     print(json.dumps(steer.record["held_out"]), steer.record["seconds"], "s")
     prompts = lmsteer.read_prompts("bundled:neutral")[:50]
     records = lmsteer.generate(

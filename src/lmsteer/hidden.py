@@ -5,8 +5,10 @@ The states do not depend on the steer, so each training token needs the trunk on
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from .attachment import read_hidden
 from .errors import InputError, UnsupportedError
 from .examples import Batch, Encoded, batches
-from .head import Head, affine, head_of, text_config
+from .head import Head, affine, fast_dtype, head_of, text_config
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; the command line draws a bar from it."""
@@ -58,13 +60,17 @@ class States:
         )
 
 
-def read_states(model: nn.Module, encoded: Encoded, *, progress: Progress | None = None) -> States:
+def read_states(
+    model: nn.Module, encoded: Encoded, *, progress: Progress | None = None, fast: bool = False
+) -> States:
     """Run the frozen trunk once over all texts and keep the rows that predict targets.
 
     Args:
         model: A causal language model; put into eval mode for the pass, then back.
         encoded: Tokenised examples, as `examples.encode` returns them.
         progress: Told the number of texts read so far.
+        fast: Multiply in bf16 where the hardware has it natively: several times faster, states
+            rounded to about 1%.
     """
     parts: list[tuple[Tensor, ...]] = []
     device = next(model.parameters()).device
@@ -72,7 +78,7 @@ def read_states(model: nn.Module, encoded: Encoded, *, progress: Progress | None
     model.eval()
     done = 0
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _autocast(device, fast):
             for batch in batches(encoded):
                 parts.append(_target_rows(model, batch, device))
                 done += len(batch.labels)
@@ -94,6 +100,13 @@ def read_states(model: nn.Module, encoded: Encoded, *, progress: Progress | None
         encoded.labels.to(device)[text].float(),
         encoded.token_weights.to(device)[text].float(),
     )
+
+
+def _autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:
+    dtype = fast_dtype(device)
+    if not fast or dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
 
 
 def _target_rows(model: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, ...]:

@@ -31,14 +31,18 @@ def train(
     ] = None,
     format_: Annotated[str | None, typer.Option("--format", help="jsonl, csv or tsv")] = None,
     split: Annotated[str, typer.Option(help="split of a hf: data set")] = "train",
-    solver: Annotated[str, typer.Option(help="cached, or paper (the official recipe)")] = "cached",
-    rank: Annotated[int | None, typer.Option(help="columns to keep; all by default")] = None,
+    solver: Annotated[
+        str, typer.Option(help="convex, cached, or paper (the official recipe)")
+    ] = "convex",
+    rank: Annotated[
+        int | None, typer.Option(help="columns to keep; as few as do, by default")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="at most so many optimiser steps")] = None,
     weight: Annotated[str, typer.Option(help="what counts the same: token or text")] = "token",
     balance: Annotated[bool, typer.Option(help="even out the classes")] = False,
     domain: Annotated[bool, typer.Option(help="learn what all texts share, apart")] = True,
     calibrate: Annotated[bool, typer.Option(help="measure what each strength costs")] = True,
-    seed: Annotated[int, typer.Option(help="order of the batches")] = 0,
+    seed: Annotated[int, typer.Option(help="of the solvers cached and paper")] = 0,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
     force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,

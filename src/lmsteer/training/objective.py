@@ -40,6 +40,15 @@ class Map:
             change += hidden @ self.domain
         return change.add_(hidden)
 
+    def stacked(self) -> Float[Tensor, "inputs dim"]:
+        """``[style; domain]``, or the style alone."""
+        return self.style if self.domain is None else torch.cat([self.style, self.domain])
+
+    @classmethod
+    def unstacked(cls, matrix: Float[Tensor, "inputs dim"], domain: bool) -> Map:
+        """The map whose `stacked` is `matrix`."""
+        return cls(*matrix.chunk(2)) if domain else cls(matrix, None)
+
     def clone(self) -> Map:
         """A copy that later steps do not touch."""
         return Map(self.style.clone(), None if self.domain is None else self.domain.clone())

@@ -1,0 +1,155 @@
+"""Curvature of the objective at W = 0, as two small matrices.
+
+The loss is convex in the stacked map M = [W; D] (style over domain). Its Hessian is the mean of
+``x x^T (x) S`` over tokens, with ``x = [y h; h]`` and ``S = E^T (diag p - p p^T) E`` for the head's
+rows E and the token's probabilities p. Near W = 0 that is close to ``A (x) B``, the product of the
+two means: sums over tokens that one pass gathers. Under a soft-cap S is the Gauss-Newton matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..head import Head
+from ..hidden import States
+
+# Rows that the curvature is estimated from: enough for dims in the thousands, and a small part of
+# a pass over a large corpus.
+MOST_TOKENS = 16384
+_SCORES_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """``A (x) B`` in its eigenbasis.
+
+    Args:
+        left: Eigenvectors of A, ``(inputs, inputs)``; inputs is dim, or twice that with a domain.
+        left_values: Its eigenvalues, ascending, at least 0.
+        right: Eigenvectors of B, ``(dim, dim)``.
+        right_values: Its eigenvalues.
+    """
+
+    left: Float[Tensor, "inputs inputs"]
+    left_values: Float[Tensor, " inputs"]
+    right: Float[Tensor, "dim dim"]
+    right_values: Float[Tensor, " dim"]
+
+    @property
+    def mean(self) -> float:
+        """Mean eigenvalue of the product: the unit in which damping and ridge are given."""
+        return float(self.left_values.mean() * self.right_values.mean())
+
+    def block(self, part: int) -> tuple[Tensor, Tensor]:
+        """Square roots of what weighs one part's rows (0 the style, 1 the domain) and columns."""
+        dim = len(self.right_values)
+        rows = slice(part * dim, (part + 1) * dim)
+        weighed = self.left[rows] * self.left_values
+        return _root(weighed @ self.left[rows].T), _root(
+            (self.right * self.right_values) @ self.right.T
+        )
+
+    def solver(self, damping: float) -> Solver:
+        """Applies ``(A (x) B + damping * mean)^-1``."""
+        scale = self.left_values[:, None] * self.right_values[None] + damping * self.mean
+        return Solver(self, scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Solver:
+    """The damped inverse of a curvature."""
+
+    curvature: Curvature
+    scale: Float[Tensor, "inputs dim"]
+
+    def __call__(self, gradient: Float[Tensor, "inputs dim"]) -> Float[Tensor, "inputs dim"]:
+        """The step that the quadratic model asks for."""
+        left, right = self.curvature.left, self.curvature.right
+        return left @ ((left.T @ gradient @ right) / self.scale) @ right.T
+
+
+def _root(matrix: Tensor) -> Tensor:
+    values, vectors = _eigen(matrix)
+    # Directions that no token occupies have no weight, yet must be invertible.
+    values = values.clamp_min(1e-6 * float(values[-1])).sqrt()
+    return (vectors * values) @ vectors.T
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """A matrix split into directions in order of what they do to the loss, not of their size.
+
+    The singular directions of ``L W R``, with L and R the roots of the curvature of W's rows and
+    columns: cutting them loses the least loss (to second order), where the plain SVD loses the
+    least Frobenius norm.
+    """
+
+    left: Float[Tensor, "dim dim"]
+    right: Float[Tensor, "dim dim"]
+
+    @classmethod
+    def of(cls, matrix: Float[Tensor, "dim dim"], curvature: Curvature, part: int) -> Directions:
+        """Split `matrix`, the style (part 0) or the domain (part 1)."""
+        rows, columns = (root.double().cpu() for root in curvature.block(part))
+        u, size, v = torch.linalg.svd(rows @ matrix.double().cpu() @ columns)
+        left = torch.linalg.solve(rows, u * size)
+        right = torch.linalg.solve(columns, v.T)
+        return cls(left.float(), right.float())
+
+    def factors(self, rank: int) -> tuple[Tensor, Tensor]:
+        """P and Q, ``(dim, rank)``, of the leading directions, of equal norm columnwise."""
+        P, Q = self.left[:, :rank], self.right[:, :rank]
+        balance = (Q.norm(dim=0) / P.norm(dim=0).clamp_min(1e-30)).sqrt()
+        return P * balance, Q / balance.clamp_min(1e-30)
+
+
+def inputs_of(states: States, *, domain: bool) -> Float[Tensor, "tokens inputs"]:
+    """``[y h; h]`` of each token, or ``y h`` alone."""
+    scaled = states.hidden * states.labels[:, None]
+    return torch.cat([scaled, states.hidden], dim=1) if domain else scaled
+
+
+@torch.no_grad()
+def curvature_of(head: Head, states: States, *, domain: bool) -> Curvature:
+    """Curvature at W = 0 of (a part of) the training tokens, evenly spread over them."""
+    if len(states) > MOST_TOKENS:
+        spread = torch.linspace(0, len(states) - 1, MOST_TOKENS, dtype=torch.float64).long()
+        states = states.rows(spread)
+    share = states.weights / states.weights.sum()
+    inputs = inputs_of(states, domain=domain)
+    left_values, left = _eigen((inputs * share[:, None]).T @ inputs)
+    right_values, right = _eigen(_head_part(head, states.hidden, share))
+    return Curvature(left, left_values, right, right_values)
+
+
+def _head_part(
+    head: Head, rows: Float[Tensor, "tokens dim"], share: Float[Tensor, " tokens"]
+) -> Float[Tensor, "dim dim"]:
+    """Weighted mean of ``E^T (diag p - p p^T) E`` (with the slope of scale and soft-cap)."""
+    vocab, dim = head.weight.shape
+    mass = rows.new_zeros(vocab)
+    outer = rows.new_zeros(dim, dim)
+    size = max(16, _SCORES_AT_ONCE // vocab)
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        scores = head.logits(rows[part].to(head.weight.dtype)).float()
+        chance = scores.softmax(-1)
+        slope = torch.full_like(scores, head.scale)
+        if head.softcap is not None:
+            slope *= 1.0 - (scores / head.softcap).square()
+        mean = ((chance * slope).to(head.weight.dtype) @ head.weight).float()
+        outer += (mean * share[part, None]).T @ mean
+        mass += share[part] @ (chance * slope.square_())
+    table = head.weight.float()
+    return (table * mass[:, None]).T @ table - outer
+
+
+def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (none below 0) and eigenvectors of a symmetric matrix, taken in float64."""
+    device = matrix.device
+    values, vectors = torch.linalg.eigh(matrix.cpu().double())
+    return values.clamp_min(0).float().to(device), vectors.float().to(device)
