@@ -1,6 +1,6 @@
 """Measure a trained model and put it into the package with its card.
 
-python experiments/bundled_model/export.py --data DIR --model DIR/model --tokens N
+python experiments/bundled_model/export.py --data DIR --model DIR/model --facts 'on ... tokens'
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def measure(model, tokenizer, texts: list[str], length: int = 512) -> tuple[floa
     return math.exp(nll / len(states)), nll / math.log(2) / size, size
 
 
-def card(model, tokenizer, held_out: dict, split: dict, tokens: int, masked: set[str]) -> str:
+def card(
+    name: str, model, tokenizer, held_out: dict, split: dict, facts: str, masked: set[str]
+) -> str:
     """The model card."""
     lines = [
         "---",
@@ -42,22 +44,23 @@ def card(model, tokenizer, held_out: dict, split: dict, tokens: int, masked: set
         "pipeline_tag: text-generation",
         "---",
         "",
-        "# lmsteer bundled",
+        f"# lmsteer {name}",
         "",
         f"A {sum(p.numel() for p in model.parameters()) / 1e6:.1f}M-parameter Llama "
         f"(vocabulary {model.config.vocab_size}, dim {model.config.hidden_size}, "
         f"{model.config.num_hidden_layers} layers, "
         f"{'tied' if model.config.tie_word_embeddings else 'untied'} head), trained from scratch "
-        f"for the lmsteer package on {tokens / 1e6:.1f}M tokens on two CPU cores, so that the "
-        "first command works with no network. It writes fluent fragments, not sense.",
+        f"for the lmsteer package {facts}, so that the first command works with no network. "
+        "It writes like an English review, sentence by sentence, and makes no sense for longer.",
         "",
         "| held-out text | perplexity a token | bits per byte |",
         "|---|---:|---:|",
     ]
-    for name, texts in held_out.items():
+    for source, texts in held_out.items():
         ppl, bits, size = measure(model, tokenizer, texts[:400])
         lines.append(
-            f"| {name} ({size / 1e3:.0f} kB, texts cut to 512 tokens) | {ppl:.1f} | {bits:.3f} |"
+            f"| {source} ({len(texts[:400])} texts, {size / 1e3:.0f} kB, each cut to 512 tokens) "
+            f"| {ppl:.1f} | {bits:.3f} |"
         )
     lines += [
         "",
@@ -66,8 +69,8 @@ def card(model, tokenizer, held_out: dict, split: dict, tokens: int, masked: set
         "| source | share of tokens | licence as stated |",
         "|---|---:|---|",
     ]
-    for name, facts in split.items():
-        lines.append(f"| {name} | {facts['share of tokens']:.1%} | {LICENCES[name]} |")
+    for source, counts in split.items():
+        lines.append(f"| {source} | {counts['share of tokens']:.1%} | {LICENCES[source]} |")
     lines += [
         "",
         "Kept out by folded match: the reserved IMDB reviews (test lines 11000-12499 and "
@@ -78,7 +81,7 @@ def card(model, tokenizer, held_out: dict, split: dict, tokens: int, masked: set
         "## Recipe",
         "",
         "`experiments/bundled_model/` (Muon for the trunk's matrices, AdamW for the rest, bf16 "
-        "autocast, 8 x 384 tokens a step); the commands are in its README.",
+        "products, 8,192 tokens a step in windows of 256); the commands are in its README.",
         "",
         "## Ten unpicked samples (top-p 0.9, seed 0)",
         "",
@@ -120,7 +123,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, required=True, help="tokens it was trained on")
+    parser.add_argument(
+        "--facts", required=True, help="for the card: 'on 30M tokens (1.3 epochs) on two CPU cores'"
+    )
     parser.add_argument(
         "--words", type=Path, default=Path("../shared/data/lexicons/ldnoobw_en.txt")
     )
@@ -130,7 +135,7 @@ def main() -> None:
     masked = {w.strip().lower() for w in args.words.read_text().split("\n") if w.strip()}
     held_out = json.loads((args.data / "held_out.json").read_text())
     split = json.loads((args.data / "split.json").read_text())
-    text = card(model, tokenizer, held_out, split, args.tokens, masked)
+    text = card(args.out.name, model, tokenizer, held_out, split, args.facts, masked)
     args.out.mkdir(parents=True, exist_ok=True)
     for file in args.model.iterdir():
         shutil.copy(file, args.out / file.name)

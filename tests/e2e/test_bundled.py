@@ -1,5 +1,7 @@
 """The bundled model steers: measured effects, not prose."""
 
+import time
+
 import lmsteer
 from lmsteer.metrics import lexicon_scores, perplexity, positive_rate
 
@@ -26,3 +28,21 @@ def test_the_demo_steer_moves_sentiment_by_a_lexicon(bundled):
     assert high - low > 0.3
     fluency = [perplexity(model, tokenizer, part).value for part in parts]
     assert max(fluency) < 3 * fluency[1]
+
+
+def test_both_bundled_models_load_quickly_and_differ_in_their_heads():
+    begun = time.perf_counter()
+    big, _ = lmsteer.load_model("bundled")
+    assert time.perf_counter() - begun < 5  # far below 1 s where nothing else runs
+    small, tokenizer = lmsteer.load_model("bundled-small")
+    tied = [
+        m.get_input_embeddings().weight is m.get_output_embeddings().weight for m in (big, small)
+    ]
+    assert tied == [True, False]
+    assert big.config.vocab_size != small.config.vocab_size
+    assert big.config.hidden_size != small.config.hidden_size
+    steer = lmsteer.train(
+        small, tokenizer, lmsteer.read_examples("bundled:sentiment")[:60], calibrate=False
+    )
+    held_out = steer.record["held_out"]
+    assert held_out["nll"] < held_out["nll_base"]

@@ -14,7 +14,7 @@ from ..errors import InputError, NotFoundError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BUNDLED_MODELS = ("bundled",)
+BUNDLED_MODELS = ("bundled", "bundled-small")
 
 
 def load_model(
@@ -28,7 +28,8 @@ def load_model(
     """Load a causal language model and its tokenizer, ready to be steered.
 
     Args:
-        name_or_path: ``"bundled"`` (comes with the package), a local folder, or a Hub id.
+        name_or_path: ``"bundled"`` or ``"bundled-small"`` (come with the package), a local folder,
+            or a Hub id.
         device: ``"cuda"``, ``"mps"``, ``"cpu"``, ...; by default the best there is. ``"auto"``
             spreads a big model over all devices (needs accelerate).
         dtype: A torch dtype or its name; by default the checkpoint's own on an accelerator and

@@ -30,7 +30,8 @@ PRIOR_TOKENS = 1e5
 # Fewer tokens leave the right ridge less certain, and cost little: from a strong one downwards,
 # each begun where the one before ended, until the held-out loss gains no more.
 TRIED_BELOW = 1 << 16
-STRONGEST, FALL, MOST_TRIED, LEAST_GAIN = 3.0, 10**0.5, 12, 1e-3
+STRONGEST, FALL, MOST_TRIED, LEAST_GAIN = 3.0, 10**0.5, 12, 2e-3
+STEPS_FOLLOWING = 25  # of a ridge that begins where a stronger one ended
 LEAST_DAMPING = 0.3
 EVALUATIONS = 10
 
@@ -121,7 +122,8 @@ def _descend(
 ) -> _Fit:
     count = len(states)
     exact = count <= BATCH_TOKENS
-    total = steps or max(FEWEST_STEPS, EPOCHS * count // BATCH_TOKENS)
+    fewest = FEWEST_STEPS if first is None else STEPS_FOLLOWING
+    total = steps or max(fewest, EPOCHS * count // BATCH_TOKENS)
     rate = (RATE_EXACT if exact else RATE_NOISY) * (1 - MOMENTUM)
     solve = curvature.solver(max(ridge, LEAST_DAMPING))
     pull = ridge * curvature.mean

@@ -54,8 +54,9 @@ def fit_paper(
     seed: int,
     progress: Progress | None,
     recipe: Recipe = RECIPE,
+    shuffle: bool = True,
 ) -> tuple[Map, dict[str, Any]]:
-    """Run the official recipe.
+    """Run the official recipe; without `shuffle`, on the texts in the order they are given in.
 
     Returns:
         The map in our units (epsilon_0 folded in, so strength 1 is the paper's 1 epsilon_0), and
@@ -71,7 +72,7 @@ def fit_paper(
     ]
     first, second = (factor.requires_grad_() for factor in factors)
     optimiser = torch.optim.Adam([first, second], lr=recipe.lr)
-    texts = _random_batches(kept, recipe.batch, seed)
+    texts = _batches(kept, recipe.batch, seed, shuffle)
     course: list[list[float]] = []
     seconds = 0.0
     was_training = model.training
@@ -132,10 +133,11 @@ def _map(first: Tensor, second: Tensor, recipe: Recipe) -> Map:
     return Map(matrices[0], matrices[1] if len(matrices) == 2 else None)
 
 
-def _random_batches(kept: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
+def _batches(kept: Sequence[int], size: int, seed: int, shuffle: bool) -> Iterator[list[int]]:
     shuffler = random.Random(seed)
     while True:
         order = list(kept)
-        shuffler.shuffle(order)
+        if shuffle:
+            shuffler.shuffle(order)
         for start in range(0, len(order), size):
             yield order[start : start + size]
