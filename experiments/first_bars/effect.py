@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
+
+import numpy as np
 
 import lmsteer
 from lmsteer.metrics import distinct, load_scorer, perplexity, positive_rate
@@ -54,13 +57,26 @@ def main() -> None:
         strengths=[{steer: s} for s in args.strengths],
     )
     vader, classifier = load_scorer("vader"), load_scorer("sentiment")
-    print("| strength | positive, VADER | positive, classifier | perplexity | distinct-2 |")
-    print("|---:|---|---|---|---|")
+    words = {
+        word: side
+        for side, name in ((1, "positive"), (-1, "negative"))
+        for word in (args.data / f"lexicons/{name}-words.txt").read_text("latin-1").split("\n")
+        if word and not word.startswith(";")
+    }
+
+    def opinion(texts: list[str]) -> np.ndarray:
+        """Positive less negative words of the Hu and Liu list."""
+        found = [re.findall(r"[a-z][a-z'*+-]*", text.lower()) for text in texts]
+        return np.array([sum(words.get(word, 0) for word in row) for row in found])
+
+    print("| strength | VADER | Hu and Liu words | classifier | perplexity | distinct-2 |")
+    print("|---:|---|---|---|---|---|")
     for strength in args.strengths:
         part = [r for r in records if r.strengths["sentiment"] == strength]
         texts = [r.text for r in part]
         figures = [
             positive_rate(part, vader(texts)),
+            positive_rate(part, opinion(texts)),
             positive_rate(part, classifier(texts)),
             perplexity(model, tokenizer, part),
             distinct(part, 2),

@@ -14,7 +14,7 @@ from .curvature import Curvature, Directions
 from .objective import Map, mean_nll
 
 RANK_TOLERANCE = 0.002
-"""Nats a token that the default rank may lose on held-out text against full rank."""
+"""Nats a token that the default rank may lose on held-out text against the best rank."""
 LEAST_RANK = 4
 
 
@@ -50,43 +50,49 @@ def to_steer(
         if matrix is not None
     ]
     full = len(learned.style)
+    ranks = [rank or full] * len(parts)
     if rank is None and held_out is not None:
-        rank = _fewest(head.fast(), parts, learned, held_out, full, record)
-    kept = rank or full
-    factors = [part.factors(kept) for part in parts]
+        ranks, record["rank_nll"] = _fewest(head.fast(), parts, held_out, full)
+    factors = [part.factors(kept) for part, kept in zip(parts, ranks, strict=True)]
     lost = learned.style.cpu() - factors[0][0] @ factors[0][1].T
-    size = float(learned.style.norm()) or 1.0
-    record["rank"] = {"kept": kept, "of": full, "relative_error": float(lost.norm()) / size} | (
-        record.get("rank", {})
-    )
-    part = None
+    record["rank"] = {
+        "kept": ranks[0],
+        "of": full,
+        "relative_error": float(lost.norm()) / (float(learned.style.norm()) or 1.0),
+    }
+    domain = None
     if len(factors) == 2:
-        part = Steer(*factors[1], f"{name}.domain", fingerprint=mark, record={"part": "domain"})
-    return Steer(*factors[0], name, "output", part, mark, record)
+        domain = Steer(*factors[1], f"{name}.domain", fingerprint=mark, record={"part": "domain"})
+    return Steer(*factors[0], name, "output", domain, mark, record)
 
 
 def _fewest(
-    head: Head,
-    parts: list[Directions],
-    learned: Map,
-    held_out: States,
-    full: int,
-    record: dict[str, Any],
-) -> int:
-    """The first of 4, 8, 16, ... directions within the tolerance of all of them."""
-    best = mean_nll(head, held_out, learned)
-    rank = LEAST_RANK
-    while rank < full:
-        nll = mean_nll(head, held_out, _cut(parts, rank, held_out.hidden))
-        if nll <= best + RANK_TOLERANCE:
-            record["rank"] = {"nll": nll, "nll_full": best, "tolerance": RANK_TOLERANCE}
-            return rank
-        rank *= 2
-    return full
+    head: Head, parts: list[Directions], held_out: States, full: int
+) -> tuple[list[int], dict[str, float]]:
+    """Of 4, 8, 16, ..., all: the fewest directions of each part within the tolerance of the best.
+
+    The style is chosen first, beside the whole domain. What separates the labels lies in few
+    directions (on SST-5 the held-out loss is least at 8 of 320, and the text steered by 8 the more
+    fluent), where the domain wants nearly all.
+    """
+    choices = [rank for rank in (LEAST_RANK << k for k in range(16)) if rank < full] + [full]
+    ranks = [full] * len(parts)
+    told: dict[str, float] = {}
+    for number in range(len(parts)):
+        losses = {}
+        for rank in choices:
+            tried = [*ranks[:number], rank, *ranks[number + 1 :]]
+            losses[rank] = mean_nll(head, held_out, _cut(parts, tried, held_out.hidden))
+        best = min(losses.values())
+        ranks[number] = next(r for r in choices if losses[r] <= best + RANK_TOLERANCE)
+        if number == 0:
+            told = {str(rank): loss for rank, loss in losses.items()}
+    return ranks, told
 
 
-def _cut(parts: list[Directions], rank: int, like: Tensor) -> Map:
-    matrices = [(P @ Q.T).to(like) for P, Q in (part.factors(rank) for part in parts)]
+def _cut(parts: list[Directions], ranks: list[int], like: Tensor) -> Map:
+    factors = [part.factors(rank) for part, rank in zip(parts, ranks, strict=True)]
+    matrices = [(P @ Q.T).to(like) for P, Q in factors]
     return Map(matrices[0], matrices[1] if len(matrices) == 2 else None)
 
 

@@ -17,7 +17,7 @@ from ..steer import Site, Steer
 from .cached import fit_cached
 from .convex import fit_convex
 from .finish import to_steer
-from .objective import mean_nll
+from .objective import Map, mean_nll
 from .paper import RECIPE, fit_paper
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def train(
         tokenizer: The model's own.
         examples: Texts with labels in [-1, 1]; two different labels at least.
         name: What to call the steer; "steer" by default.
-        rank: Columns of P and Q to keep, 1 to dim. By default the fewest (of 4, 8, 16, ...) that
-            stay within 0.002 nats of full rank on the held-out texts; all of them where nothing
-            is held out, and for the other solvers.
+        rank: Columns of P and Q to keep, 1 to dim, in both parts. By default, for each part, the
+            fewest (of 4, 8, 16, ..., dim) that stay within 0.002 nats of the best of these on the
+            held-out texts; all of them where nothing is held out, and for the other solvers.
         site: ``"output"``, the paper's LM-Steer. Training at ``"input"`` is not there yet.
         solver: ``"convex"``, second-order steps on cached states, the same steer from the same
             texts in any order; ``"cached"``, Adam on the same states; ``"paper"``, the official
@@ -152,14 +152,16 @@ def train(
         "course": course,
     }
     states = data.held_out()
+    steer = to_steer(model, head, learned, curvature, states, rank, name or "steer", record)
     if states is not None:
+        shared = None if steer.domain is None else steer.domain.matrix().to(states.hidden)
+        final = Map(steer.matrix().to(states.hidden), shared)
         record["held_out"] = {
             "texts": len(tested),
             "tokens": len(states),
             "nll_base": mean_nll(head, states, None),
-            "nll": mean_nll(head, states, learned),
+            "nll": mean_nll(head, states, final),
         }
-    steer = to_steer(model, head, learned, curvature, states, rank, name or "steer", record)
     record["seconds"] = round(time.perf_counter() - started, 3)
     steer = replace(steer, record=record)
     if not calibrate:
