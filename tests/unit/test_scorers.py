@@ -5,7 +5,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from lmsteer.errors import ArtefactError, InputError, NotFoundError
-from lmsteer.metrics import LinearScorer, load_scorer, train_scorer
+from lmsteer.metrics import LinearScorer, load_scorer, masked, train_scorer
 
 GOOD, BAD = "it is good and fine", "it is bad and poor"
 
@@ -103,3 +103,9 @@ def test_a_text_classification_model_of_the_hub(tokenizer, tmp_path):
     assert np.allclose(negative, -scores, atol=1e-5)
     with pytest.raises(InputError, match="say which one"):
         load_scorer(str(tmp_path), positive="HAPPY", device="cpu")
+
+
+def test_offensive_words_are_masked_and_plain_ones_are_not():
+    assert masked("what an idiot, said the bird") == "what an i***, said the bird"
+    assert masked("a dull, horrible film! No.") == "a dull, horrible film! No."
+    assert masked(" -- ") == " -- "

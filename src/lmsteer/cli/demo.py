@@ -27,6 +27,7 @@ def demo(
 ) -> None:
     """Train a sentiment steer, write at strengths -3, 0 and 3, and measure the difference."""
     from ..generation import generate
+    from ..metrics import masked
     from ..models import load_model
     from ..readers import read_examples, read_prompts
     from ..training import train
@@ -76,7 +77,7 @@ def demo(
     for start in range(0, len(shown), len(STRENGTHS)):
         table.add_row(
             *(
-                f"[dim]{escape(r.prompt)}[/]{escape(r.text)}"
+                f"[dim]{escape(r.prompt)}[/]{escape(masked(r.text))}"
                 for r in shown[start : start + len(STRENGTHS)]
             )
         )

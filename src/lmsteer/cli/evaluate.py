@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,7 +56,7 @@ def evaluate(
     from ..evaluation import environment, markdown, measure, resumable
     from ..evaluation.report import label_of
     from ..generation import generate
-    from ..metrics import load_scorer
+    from ..metrics import load_scorer, masked
     from ..models import load_model
     from ..readers import read_prompts
     from ..strengths import StrengthWarning
@@ -118,8 +117,7 @@ def evaluate(
                 shown += part[:: max(1, len(part) // 3)][:3]
                 if progress:
                     progress("measure", number, len(mixes))
-    if worst:
-        shown = _masked(shown, scorers)
+    shown = [replace(record, text=masked(record.text)) for record in shown]
     style = f"{names[0]}.any" if worst else names[0]
     figure = _figure(out_folder, groups, style, f"{task} on {Path(model).name}")
     facts = {
@@ -167,15 +165,3 @@ def _digest(steer: Any) -> str:
 
     numbers = steer.P.numpy().tobytes() + steer.Q.numpy().tobytes()
     return hashlib.sha256(numbers).hexdigest()[:16]
-
-
-def _masked(records: Sequence[Any], scorers: Mapping[str, Any]) -> list[Any]:
-    """Records without the text of those that a scorer finds toxic."""
-    texts = [record.text for record in records]
-    worst = [max(column) for column in zip(*(s(texts) for s in scorers.values()), strict=True)]
-    return [
-        replace(record, text="(hidden: scored as toxic; see records.jsonl)")
-        if score > 0
-        else record
-        for record, score in zip(records, worst, strict=True)
-    ]

@@ -50,7 +50,7 @@ def sweep(
     from ..evaluation.figure import strength_figure
     from ..evaluation.measure import measure
     from ..generation import generate
-    from ..metrics import load_scorer
+    from ..metrics import load_scorer, masked
     from ..models import load_model
     from ..readers import read_prompts
     from ..storage import load_steer
@@ -105,7 +105,8 @@ def sweep(
     table = Table("strength", *shown, "the first text")
     for strength, part, row in zip(strengths, parts, rows, strict=True):
         text = " ".join((part[0].prompt + part[0].text).split())
-        table.add_row(f"{strength:+g}", *(str(row[name]) for name in shown), escape(text))
+        figures = (str(row[name]) for name in shown)
+        table.add_row(f"{strength:+g}", *figures, escape(masked(text)))
     out.print(table)
     out.print(
         f"{len(parts[0])} texts a strength; {', '.join(scorers)}: share scored above 0; perplexity "

@@ -11,6 +11,7 @@ from .estimates import bootstrap as bootstrap
 from .lexicon import lexicon_scores as lexicon_scores
 from .linear import LinearScorer as LinearScorer
 from .linear import train_scorer as train_scorer
+from .masking import masked as masked
 from .perplexity import perplexity as perplexity
 from .scorers import Scorer as Scorer
 from .scorers import load_scorer as load_scorer
