@@ -34,7 +34,14 @@ def measure(model, tokenizer, texts: list[str], length: int = 512) -> tuple[floa
 
 
 def card(
-    name: str, model, tokenizer, held_out: dict, split: dict, facts: str, masked: set[str]
+    name: str,
+    model,
+    tokenizer,
+    held_out: dict,
+    split: dict,
+    facts: str,
+    commands: list[str],
+    masked: set[str],
 ) -> str:
     """The model card."""
     lines = [
@@ -81,7 +88,12 @@ def card(
         "## Recipe",
         "",
         "`experiments/bundled_model/` (Muon for the trunk's matrices, AdamW for the rest, bf16 "
-        "products, 8,192 tokens a step in windows of 256); the commands are in its README.",
+        "products, 8,192 tokens a step in windows of 256, the last of 512); after `corpus.py` and "
+        f"`tokenizer.py --vocab {model.config.vocab_size}`:",
+        "",
+        "```",
+        *(f"python experiments/bundled_model/train.py {command}" for command in commands),
+        "```",
         "",
         "## Ten unpicked samples (top-p 0.9, seed 0)",
         "",
@@ -127,6 +139,9 @@ def main() -> None:
         "--facts", required=True, help="for the card: 'on 30M tokens (1.3 epochs) on two CPU cores'"
     )
     parser.add_argument(
+        "--command", action="append", default=[], help="options of train.py, for the card; repeat"
+    )
+    parser.add_argument(
         "--words", type=Path, default=Path("../shared/data/lexicons/ldnoobw_en.txt")
     )
     parser.add_argument("--out", type=Path, default=Path("src/lmsteer/models/bundled"))
@@ -135,7 +150,7 @@ def main() -> None:
     masked = {w.strip().lower() for w in args.words.read_text().split("\n") if w.strip()}
     held_out = json.loads((args.data / "held_out.json").read_text())
     split = json.loads((args.data / "split.json").read_text())
-    text = card(args.out.name, model, tokenizer, held_out, split, args.facts, masked)
+    text = card(args.out.name, model, tokenizer, held_out, split, args.facts, args.command, masked)
     args.out.mkdir(parents=True, exist_ok=True)
     for file in args.model.iterdir():
         shutil.copy(file, args.out / file.name)
