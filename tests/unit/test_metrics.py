@@ -1,10 +1,12 @@
 import math
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from lmsteer.errors import InputError, MismatchError
+from lmsteer.errors import InputError, MismatchError, MissingExtraError
 from lmsteer.generation import Generation
 from lmsteer.metrics import (
     any_probability,
@@ -12,6 +14,7 @@ from lmsteer.metrics import (
     distinct,
     expected_maximum,
     lexicon_scores,
+    mauve,
     mean_score,
     perplexity,
     positive_rate,
@@ -89,3 +92,26 @@ def test_the_papers_three_figures_of_toxicity_by_hand():
     assert mean_score(records, chances).value == pytest.approx(0.3)
     with pytest.raises(MismatchError, match="3 scores for 4 records"):
         mean_score(records, chances[:3])
+
+
+def test_mauve_is_given_the_last_hidden_states_and_named_where_it_is_missing(
+    llama, tokenizer, monkeypatch
+):
+    given = {}
+
+    def compute_mauve(**options):
+        given.update(options)
+        return SimpleNamespace(mauve=0.5)
+
+    monkeypatch.setitem(sys.modules, "mauve", SimpleNamespace(compute_mauve=compute_mauve))
+    assert mauve(llama, tokenizer, ["ab", "c"], ["d", "e", ""], seed=3) == 0.5
+    assert given["seed"] == 3
+    ids = torch.tensor([tokenizer("ab")["input_ids"]])
+    truth = llama.model(ids).last_hidden_state[0, -1].numpy()
+    assert np.allclose(given["p_features"][0], truth, atol=1e-5)
+    assert given["q_features"].shape == (3, 32)
+    with pytest.raises(InputError, match="needs texts on both sides"):
+        mauve(llama, tokenizer, ["ab"], ["d", "e"])
+    monkeypatch.setitem(sys.modules, "mauve", None)
+    with pytest.raises(MissingExtraError, match=r"lmsteer\[mauve\]"):
+        mauve(llama, tokenizer, ["ab", "c"], ["d", "e"])
