@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/lmsteer/metrics"))
     args = parser.parse_args()
     for name, source, bits, strength in (
-        ("sentiment", sentiment, 20, 1.0),
+        ("sentiment", sentiment, 21, 3.0),
         ("toxicity", toxicity, 19, 1.0),
     ):
         learned, tested = source(args.data)

@@ -67,6 +67,7 @@ def tradeoff_figure(
         axis.errorbar(x, y, yerr=spread, fmt="o-", color=colour, markersize=4, label=group)
         for (label, _), left, up in zip(points, x, y, strict=True):
             axis.annotate(label, (left, up), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    axis.margins(0.15, 0.08)  # room for the labels
     axis.set_xlabel("perplexity under the unsteered model")
     axis.set_ylabel(style)
     axis.set_title(title, fontsize=11)
