@@ -15,11 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .errors import InputError, UnsupportedError
-from .examples import Encoded, token_rows
-from .generation import Generation, generate
+from .generation import generate
 from .head import Head
 from .hidden import Progress, read_head, read_states
 from .metrics import Estimate, distinct, perplexity
+from .metrics.perplexity import encode_records
 from .readers import read_prompts
 from .steer import Steer
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 STRENGTHS = (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 PROMPTS, SAMPLES, TOKENS = 24, 4, 20
 MOST_PERPLEXITY, LEAST_DISTINCT = 1.5, 0.9
-_SCORES_AT_ONCE = 1 << 23
 
 
 def calibrate(
@@ -93,7 +92,7 @@ def calibrate(
         progress=progress,
     )
     parts = {s: [r for r in records if r.strengths[steer.name] == s] for s in wanted}
-    hidden = _hidden(model, tokenizer, parts[0.0])
+    hidden = read_states(model, encode_records(model, tokenizer, parts[0.0])[0]).hidden
     kl = divergence(read_head(model), hidden, steer, wanted)
     rows = []
     for strength in wanted:
@@ -119,20 +118,6 @@ def _figures(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _hidden(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Generation]
-) -> Float[Tensor, "tokens dim"]:
-    """What the head reads at each position of the records' own text."""
-    rows = token_rows(tokenizer, [r.prompt for r in records], [r.text for r in records])
-    pairs = [(head + body, max(len(head), 1)) for head, body in rows]
-    pairs = [(ids, start) for ids, start in pairs if start < len(ids)]
-    count = len(pairs)
-    ones = torch.ones(count)
-    starts = torch.tensor([start for _, start in pairs])
-    ids = [ids for ids, _ in pairs]
-    return read_states(model, Encoded(ids, starts, ones, ones, list(range(count)), 0, 0)).hidden
-
-
 @torch.no_grad()
 def divergence(
     head: Head, hidden: Float[Tensor, "tokens dim"], steer: Steer, strengths: Sequence[float]
@@ -143,9 +128,7 @@ def divergence(
     """
     change = (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
     total = dict.fromkeys(strengths, 0.0)
-    size = max(16, _SCORES_AT_ONCE // head.weight.shape[0])
-    for start in range(0, len(hidden), size):
-        part = slice(start, start + size)
+    for part in head.chunks(len(hidden)):
         base = head.logits(hidden[part]).log_softmax(-1)
         for strength in strengths:
             if strength == 0.0:

@@ -61,6 +61,7 @@ def sweep(
             f"a sweep needs --from below --to and at least 2 --steps, was: {low}, {high}, {steps}"
         )
     scorers = {name: load_scorer(name) for name in scorer or ["sentiment"]}
+    worst = any("toxic" in name for name in scorers)
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     found = load_steer(steer, network)
@@ -82,8 +83,7 @@ def sweep(
         rows = []
         parts = [[r for r in records if r.strengths[found.name] == s] for s in strengths]
         for number, part in enumerate(parts, start=1):
-            worst = {name for name in scorers if "toxic" in name}
-            rows.append(measure(network, tokenizer, part, scorers, worst=bool(worst)))
+            rows.append(measure(network, tokenizer, part, scorers, worst=worst))
             if progress:
                 progress("measure", number, len(parts))
     shown = [*scorers, "perplexity", "distinct_2"]

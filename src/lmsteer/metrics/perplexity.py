@@ -20,36 +20,41 @@ if TYPE_CHECKING:
     from ..generation import Generation
 
 
+def encode_records(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[Generation],
+) -> tuple[Encoded, list[int]]:
+    """Records as tokens, each text's own tokens the targets; text past the context is cut.
+
+    Returns:
+        The texts that have a target, and how many targets each record has (an empty text none).
+    """
+    rows = token_rows(tokenizer, [r.prompt for r in records], [r.text for r in records])
+    context = getattr(text_config(model), "max_position_embeddings", None)
+    ids, starts, counts = [], [], [0] * len(records)
+    for number, (head, body) in enumerate(rows):
+        row, start = (head + body)[:context], max(len(head), 1)
+        if start < len(row):
+            ids.append(row)
+            starts.append(start)
+            counts[number] = len(row) - start
+    begins, ones = torch.tensor(starts, dtype=torch.int64), torch.ones(len(ids))
+    return Encoded(ids, begins, ones, ones, list(range(len(ids))), 0, 0), counts
+
+
 def token_losses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     records: Sequence[Generation],
 ) -> list[np.ndarray]:
-    """For each record, the NLL in nats of each token of its text, given its prompt.
-
-    An empty text has no token. Text past the model's context is cut.
-    """
-    rows = list(token_rows(tokenizer, [r.prompt for r in records], [r.text for r in records]))
-    context = getattr(text_config(model), "max_position_embeddings", None)
-    ids, starts, source = [], [], []
-    for number, (head, body) in enumerate(rows):
-        row = (head + body)[:context]
-        if max(len(head), 1) < len(row):
-            ids.append(row)
-            starts.append(max(len(head), 1))
-            source.append(number)
-    losses = [np.zeros(0)] * len(records)
-    if not ids:
-        return losses
-    encoded = Encoded(
-        ids, torch.tensor(starts), torch.zeros(len(ids)), torch.ones(len(ids)), source, 0, 0
-    )
+    """For each record, the NLL in nats of each token of its text, given its prompt."""
+    encoded, counts = encode_records(model, tokenizer, records)
+    if not len(encoded):
+        return [np.zeros(0)] * len(records)
     states = read_states(model, encoded)
     nll = token_nll(read_head(model), states.hidden, states.targets)[0].cpu().double().numpy()
-    counts = encoded.target_counts.tolist()
-    for number, part in zip(source, np.split(nll, np.cumsum(counts)[:-1]), strict=True):
-        losses[number] = part
-    return losses
+    return np.split(nll, np.cumsum(counts)[:-1])
 
 
 def perplexity(

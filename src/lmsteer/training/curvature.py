@@ -20,7 +20,6 @@ from ..hidden import States
 # Rows that the curvature is estimated from: enough for dims in the thousands, and a small part of
 # a pass over a large corpus.
 MOST_TOKENS = 16384
-_SCORES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +132,7 @@ def _head_part(
     vocab, dim = head.weight.shape
     mass = rows.new_zeros(vocab)
     outer = rows.new_zeros(dim, dim)
-    size = max(16, _SCORES_AT_ONCE // vocab)
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
+    for part in head.chunks(len(rows)):
         scores = head.logits(rows[part].to(head.weight.dtype)).float()
         chance = scores.softmax(-1)
         slope = torch.full_like(scores, head.scale)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..head import Head, fingerprint
@@ -42,28 +41,28 @@ def to_steer(
         record: Told the rank and what it lost.
     """
     mark = fingerprint(model, "output")
-    if curvature is None:
-        return _plain(learned, rank, name, mark, record)
-    parts = [
-        Directions.of(matrix, curvature, number)
-        for number, matrix in enumerate((learned.style, learned.domain))
-        if matrix is not None
-    ]
+    matrices = [matrix for matrix in (learned.style, learned.domain) if matrix is not None]
     full = len(learned.style)
-    ranks = [rank or full] * len(parts)
-    if rank is None and held_out is not None:
-        ranks, record["rank_nll"] = _fewest(head.fast(), parts, held_out, full)
-    factors = [part.factors(kept) for part, kept in zip(parts, ranks, strict=True)]
-    lost = learned.style.cpu() - factors[0][0] @ factors[0][1].T
+    if curvature is None:
+        plain = [Steer.from_matrix(matrix, rank) for matrix in matrices]
+        factors = [(steer.P, steer.Q) for steer in plain]
+    else:
+        parts = [Directions.of(matrix, curvature, i) for i, matrix in enumerate(matrices)]
+        ranks = [rank or full] * len(parts)
+        if rank is None and held_out is not None:
+            ranks, record["rank_nll"] = _fewest(head.fast(), parts, held_out, full)
+        factors = [part.factors(kept) for part, kept in zip(parts, ranks, strict=True)]
+    P, Q = factors[0]
+    lost = learned.style.cpu() - P @ Q.T
     record["rank"] = {
-        "kept": ranks[0],
+        "kept": P.shape[1],
         "of": full,
         "relative_error": float(lost.norm()) / (float(learned.style.norm()) or 1.0),
     }
     domain = None
     if len(factors) == 2:
         domain = Steer(*factors[1], f"{name}.domain", fingerprint=mark, record={"part": "domain"})
-    return Steer(*factors[0], name, "output", domain, mark, record)
+    return Steer(P, Q, name, "output", domain, mark, record)
 
 
 def _fewest(
@@ -94,21 +93,3 @@ def _cut(parts: list[Directions], ranks: list[int], like: Tensor) -> Map:
     factors = [part.factors(rank) for part, rank in zip(parts, ranks, strict=True)]
     matrices = [(P @ Q.T).to(like) for P, Q in factors]
     return Map(matrices[0], matrices[1] if len(matrices) == 2 else None)
-
-
-def _plain(learned: Map, rank: int | None, name: str, mark: Any, record: dict[str, Any]) -> Steer:
-    part = None
-    if learned.domain is not None:
-        told = {"part": "domain"}
-        part = Steer.from_matrix(
-            learned.domain, rank, name=f"{name}.domain", fingerprint=mark, record=told
-        )
-    steer = Steer.from_matrix(learned.style, rank, name=name, domain=part, fingerprint=mark)
-    lost = torch.linalg.norm(learned.style.cpu() - steer.matrix())
-    size = float(learned.style.norm()) or 1.0
-    record["rank"] = {
-        "kept": steer.rank,
-        "of": steer.dim,
-        "relative_error": float(lost) / size,
-    }
-    return Steer(steer.P, steer.Q, name, "output", part, mark, record)

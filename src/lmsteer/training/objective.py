@@ -16,10 +16,6 @@ from torch import Tensor
 from ..head import Head
 from ..hidden import States
 
-# Scores held at once, tokens x vocab: 16 MB in float32, so that memory does not grow with data and
-# pages need not be mapped anew (four times as many take twice as long on a CPU).
-_SCORES_AT_ONCE = 1 << 22
-
 
 @dataclass(eq=False)
 class Map:
@@ -70,9 +66,7 @@ def token_nll(
     """
     nll = rows.new_empty(len(rows))
     slope = torch.empty_like(rows) if gradient else None
-    size = max(16, _SCORES_AT_ONCE // head.weight.shape[0])
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
+    for part in head.chunks(len(rows)):
         goal = targets[part, None]
         scores = head.logits(rows[part].to(head.weight.dtype))
         log_chance = scores.log_softmax(-1, dtype=torch.float32)
