@@ -78,11 +78,13 @@ def calibrate(
     if len(wanted) < 2:
         raise InputError("strengths must hold at least one number besides 0")
     chosen = read_prompts("bundled:neutral")[:PROMPTS] if prompts is None else list(prompts)
+    # The map without its old table, which would warn of strengths that are being measured anew.
+    plain = replace(steer, record={})
     records = generate(
         model,
         tokenizer,
         chosen,
-        strengths=[{steer: strength} for strength in wanted],
+        strengths=[{plain: strength} for strength in wanted],
         samples=samples,
         max_new_tokens=max_new_tokens,
         min_new_tokens=max_new_tokens,  # texts that end at once would say little

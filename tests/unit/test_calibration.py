@@ -60,6 +60,16 @@ def test_a_calibrated_steer_keeps_its_table(calibrated, steer, tmp_path):
     assert "calibration" not in calibrated.truncate(2)[0].record
 
 
+def test_calibrating_again_does_not_warn_of_the_old_range(llama, tokenizer, calibrated):
+    narrow = Steer(
+        calibrated.P,
+        calibrated.Q,
+        record={"calibration": {**calibrated.record["calibration"], "safe": [-0.1, 0.1]}},
+    )
+    again = lmsteer.calibrate(llama, tokenizer, narrow, prompts=PROMPTS, max_new_tokens=4)
+    assert len(again.record["calibration"]["rows"]) == 11
+
+
 def row(strength, perplexity, distinct, kl=0.0):
     return {"strength": strength, "perplexity": perplexity, "distinct_2": distinct, "kl": kl}
 
