@@ -28,7 +28,7 @@ def measure(model, tokenizer, texts: list[str], length: int = 512) -> tuple[floa
     ones = torch.ones(len(ids))
     encoded = Encoded(ids, ones.long(), ones, ones, list(range(len(ids))), 0, 0)
     states = read_states(model, encoded)
-    nll = float(token_nll(read_head(model), states.hidden, states.targets)[0].double().sum())
+    nll = float(token_nll(read_head(model), states.hidden, states.targets).double().sum())
     size = sum(len(tokenizer.decode(row[1:]).encode()) for row in ids)
     return math.exp(nll / len(states)), nll / math.log(2) / size, size
 

@@ -21,6 +21,7 @@ from .readers import read_prompts as read_prompts
 from .steer import Steer as Steer
 from .storage import load_steer as load_steer
 from .training import train as train
+from .training import train_jointly as train_jointly
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "read_examples",
     "read_prompts",
     "train",
+    "train_jointly",
 ]

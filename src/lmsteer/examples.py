@@ -26,7 +26,9 @@ class Example:
 
     Args:
         text: What the steer learns to write more of at strength `label`.
-        label: The strength at which it is learned, in [-1, 1]; graded labels are welcome.
+        label: The strength at which it is learned, in [-1, 1]; graded labels are welcome. A tuple
+            holds one for each of several styles that are learned together; 0 where a style says
+            nothing of the text.
         prompt: Read before `text` but never a target. Joined as it is: begin `text` with a
             space where words should be parted.
 
@@ -35,22 +37,29 @@ class Example:
     """
 
     text: str
-    label: float
+    label: float | tuple[float, ...]
     prompt: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
             raise InputError(f"text must be a non-empty string, was: {self.text!r}")
-        if not isinstance(self.label, int | float) or not -1.0 <= self.label <= 1.0:
-            raise InputError(
-                f"label must be a number between -1 and 1 (inclusive), was: {self.label!r}; "
-                "grades such as 0..4 can be mapped with scale=(0, 4)"
-            )
+        for label in self.labels or ("none",):
+            if not isinstance(label, int | float) or not -1.0 <= label <= 1.0:
+                raise InputError(
+                    f"label must be a number between -1 and 1 (inclusive), was: {label!r}; "
+                    "grades such as 0..4 can be mapped with scale=(0, 4)"
+                )
+
+    @property
+    def labels(self) -> tuple[float, ...]:
+        """One label for each style; most often there is one style."""
+        return self.label if isinstance(self.label, tuple) else (self.label,)
 
     @property
     def digest(self) -> str:
         """SHA-256 of its content, hex: the same on every machine, whatever the order of files."""
-        content = f"{self.prompt}\x1f{self.text}\x1f{float(self.label)!r}"
+        labels = "\x1f".join(repr(float(label)) for label in self.labels)
+        content = f"{self.prompt}\x1f{self.text}\x1f{labels}"
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -91,7 +100,7 @@ class Encoded:
     Args:
         ids: Token ids of each text, prompt included.
         starts: ``(texts,)`` number of the first token that may be a target, at least 1.
-        labels: ``(texts,)`` in [-1, 1].
+        labels: ``(texts, styles)`` in [-1, 1].
         token_weights: ``(texts,)`` what each target token of the text counts; averages 1 over
             tokens.
         source: The number of each text among the examples that were given.
@@ -103,7 +112,7 @@ class Encoded:
 
     ids: list[list[int]]
     starts: Int[Tensor, " texts"]
-    labels: Float[Tensor, " texts"]
+    labels: Float[Tensor, "texts styles"]
     token_weights: Float[Tensor, " texts"]
     source: list[int]
     truncated: int
@@ -175,12 +184,15 @@ def encode(
             f"none of the {len(examples)} texts has a token to learn from: each needs at least "
             "two tokens, or a prompt and one"
         )
-    labels = torch.tensor([float(examples[i].label) for i in source])
+    labels = torch.tensor([[float(label) for label in examples[i].labels] for i in source])
     counts = torch.tensor([len(row) for row in ids]) - torch.tensor(starts)
     weights = torch.ones(len(ids)) if weight == "token" else 1.0 / counts
     if balance:
-        sides = [labels > 0, labels < 0]
-        masses = [(weights * counts * labels.abs())[side].sum() for side in sides]
+        if labels.shape[1] > 1:
+            raise InputError("balance= evens out one style; with several labels a text, leave it")
+        label = labels[:, 0]
+        sides = [label > 0, label < 0]
+        masses = [(weights * counts * label.abs())[side].sum() for side in sides]
         for side, mass in zip(sides, masses, strict=True):
             weights[side] *= sum(masses) / (2 * mass) if mass > 0 else 1.0
     weights = weights * counts.sum() / (weights * counts).sum()
@@ -218,25 +230,24 @@ class Batch:
         attention_mask: ``(rows, seq)``, 0 on pads.
         is_target: ``(rows, seq)``, True where the token is learned: never on pads, prompts or
             the first token.
-        labels: ``(rows,)``.
+        labels: ``(rows, styles)``.
         text: ``(rows,)``, number of each row among the encoded texts.
     """
 
     input_ids: Int[Tensor, "rows seq"]
     attention_mask: Int[Tensor, "rows seq"]
     is_target: Bool[Tensor, "rows seq"]
-    labels: Float[Tensor, " rows"]
+    labels: Float[Tensor, "rows styles"]
     text: Int[Tensor, " rows"]
 
 
-def batches(encoded: Encoded, *, tokens: int = 8192) -> Iterator[Batch]:
-    """All texts once, sorted by length, in batches of at most `tokens` ids with their pads."""
+def batch_texts(encoded: Encoded, tokens: int) -> Iterator[list[int]]:
+    """All texts once, by number, sorted by length, in batches of at most `tokens` ids and pads."""
     order = sorted(range(len(encoded)), key=lambda i: len(encoded.ids[i]), reverse=True)
     start = 0
     while start < len(order):
-        length = len(encoded.ids[order[start]])
-        rows = max(1, tokens // length)
-        yield pad_batch(encoded, order[start : start + rows])
+        rows = max(1, tokens // len(encoded.ids[order[start]]))
+        yield order[start : start + rows]
         start += rows
 
 
@@ -254,9 +265,10 @@ def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:
     return Batch(input_ids, real.long(), is_target, encoded.labels[text], text)
 
 
-def summary(examples: Sequence[Example]) -> dict[str, Any]:
+def summary(examples: Sequence[Example], style: int = 0) -> dict[str, Any]:
     """Counts by sign of the label, and the digest: what a steer's record keeps of its data."""
-    signs = [(e.label > 0) - (e.label < 0) for e in examples]
+    labels = [e.labels[style] for e in examples]
+    signs = [(label > 0) - (label < 0) for label in labels]
     return {
         "texts": len(examples),
         "positive": signs.count(1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +19,9 @@ from .steer import Fingerprint, Site
 
 _SKETCH_SIDE = 16
 _ROWS_A_CHUNK = 8192
-# Scores held at once, tokens x vocab: 16 MB in float32, so that memory does not grow with data and
-# pages need not be mapped anew (four times as many take twice as long on a CPU).
-_SCORES_AT_ONCE = 1 << 22
+# Scores held at once, tokens x vocab, so that memory does not grow with data; at least so many
+# tokens, since fewer would read the whole head for little work.
+_SCORES_AT_ONCE, _FEWEST_TOKENS = 1 << 22, 256
 
 
 def head_of(model: nn.Module) -> nn.Linear:
@@ -36,6 +38,24 @@ def head_of(model: nn.Module) -> nn.Linear:
             "AutoModelForCausalLM (or AutoModelForSeq2SeqLM), not AutoModel"
         )
     return head
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where token ids go, also where accelerate has spread a model or put parts of it on disk."""
+    return _device(input_tables(model)[0])
+
+
+def head_device(model: nn.Module) -> torch.device:
+    """Where the head computes."""
+    return _device(head_of(model))
+
+
+def _device(module: nn.Module) -> torch.device:
+    weight = next(itertools.chain(module.parameters(), module.buffers()))
+    if weight.device.type != "meta":
+        return weight.device
+    # accelerate keeps the weights elsewhere and brings them here when the module runs.
+    return torch.device(getattr(getattr(module, "_hf_hook", None), "execution_device", "cpu"))
 
 
 def input_tables(model: nn.Module) -> list[nn.Embedding]:
@@ -78,9 +98,14 @@ class Head:
 
     def chunks(self, count: int) -> Iterator[slice]:
         """`count` rows in parts small enough for the scores of the whole vocabulary."""
-        size = max(16, _SCORES_AT_ONCE // self.weight.shape[0])
+        size = self.chunk_tokens
         for start in range(0, count, size):
-            yield slice(start, start + size)
+            yield slice(start, min(start + size, count))
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens whose scores are held at once."""
+        return max(_FEWEST_TOKENS, _SCORES_AT_ONCE // self.weight.shape[0])
 
     def finish(self, scores: Tensor) -> Tensor:
         """What the model does to the scores after the head: a scale, a soft-cap, or nothing."""
@@ -89,6 +114,16 @@ class Head:
         if self.softcap is None:
             return scores
         return torch.tanh(scores / self.softcap) * self.softcap
+
+    def finish_(self, scores: Tensor) -> Tensor:
+        """The bias, and `finish`, on the scores in place."""
+        if self.bias is not None:
+            scores += self.bias
+        if self.scale != 1.0:
+            scores *= self.scale
+        if self.softcap is not None:
+            scores.div_(self.softcap).tanh_().mul_(self.softcap)
+        return scores
 
     def fast(self) -> Head:
         """The same head for approximate work: bf16 where this device multiplies bf16 natively."""
@@ -113,10 +148,11 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of an affine module, also of a quantised or wrapped one."""
-    weight = getattr(module, "weight", None)
-    if type(module) is nn.Linear and weight is not None and weight.is_floating_point():
+    weight: Any = getattr(module, "weight", None)
+    plain = type(module) is nn.Linear and weight.is_floating_point()
+    if plain and weight.device.type != "meta":
         return weight.detach(), None if module.bias is None else module.bias.detach()
-    device = next(module.parameters()).device
+    device = _device(module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     eye = torch.eye(
         int(module.in_features),  # type: ignore[arg-type]
@@ -140,6 +176,19 @@ def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
     name = Path(name).name if Path(name).is_dir() else name
     revision = getattr(model.config, "_commit_hash", None)
     return Fingerprint(sketch=_SKETCHES[module][1], model=name, revision=revision)
+
+
+@torch.no_grad()
+def sample_digest(model: nn.Module) -> str:
+    """SHA-256 over a few values of every parameter: other weights, another digest; in no time."""
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
+        if parameter.device.type != "meta":
+            flat = parameter.flatten()
+            step = max(1, len(flat) // 64)
+            digest.update(repr(flat[::step].tolist()).encode())
+    return digest.hexdigest()
 
 
 _SKETCHES: WeakKeyDictionary[nn.Module, tuple[tuple, Tensor]] = WeakKeyDictionary()

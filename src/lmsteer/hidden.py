@@ -6,66 +6,39 @@ The states do not depend on the steer, so each training token needs the trunk on
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attachment import read_hidden
+from .cache import Keep, Rows
 from .errors import InputError, UnsupportedError
-from .examples import Batch, Encoded, batches
-from .head import Head, affine, fast_dtype, head_of, text_config
+from .examples import Batch, Encoded, batch_texts, pad_batch
+from .head import Head, affine, fast_dtype, head_device, head_of, input_device, text_config
+from .states import States
+from .workers import ALONE, Workers
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; the command line draws a bar from it."""
 
 
-# On a CPU twice as many take nearly twice as long: their memory is mapped anew for every layer.
-_TOKENS_AT_ONCE = {"cpu": 4096}
-
-
-@dataclass(frozen=True, eq=False)
-class States:
-    """Hidden rows of all target tokens of some texts, in the order of the texts.
-
-    Args:
-        hidden: ``(tokens, dim)``, the row from which each target is predicted, float32.
-        targets: ``(tokens,)``, vocabulary ids.
-        text: ``(tokens,)``, the number of the example that each token belongs to.
-        labels: ``(tokens,)``, the strength of each token's text, in [-1, 1].
-        weights: ``(tokens,)``, what each token counts in the loss; they sum to the token count.
-    """
-
-    hidden: Float[Tensor, "tokens dim"]
-    targets: Int[Tensor, " tokens"]
-    text: Int[Tensor, " tokens"]
-    labels: Float[Tensor, " tokens"]
-    weights: Float[Tensor, " tokens"]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def select(self, texts: Sequence[int]) -> States:
-        """The tokens of the given examples."""
-        return self.rows(torch.isin(self.text, torch.tensor(list(texts), dtype=torch.int64)))
-
-    def rows(self, index: Tensor) -> States:
-        """The given tokens."""
-        index = index.to(self.hidden.device)
-        return States(
-            self.hidden[index],
-            self.targets[index],
-            self.text[index],
-            self.labels[index],
-            self.weights[index],
-        )
+# On a CPU twice as many take longer: their memory is mapped anew for every layer.
+_TOKENS_AT_ONCE = {"cpu": 2048}
+SAVE_EVERY = 16
+"""Batches after which a pass kept in a folder is written down: a kill loses at most these."""
 
 
 def read_states(
-    model: nn.Module, encoded: Encoded, *, progress: Progress | None = None, fast: bool = False
+    model: nn.Module,
+    encoded: Encoded,
+    *,
+    progress: Progress | None = None,
+    fast: bool = False,
+    keep: Keep | None = None,
+    workers: Workers = ALONE,
 ) -> States:
     """Run the frozen trunk once over all texts and keep the rows that predict targets.
 
@@ -74,35 +47,69 @@ def read_states(
         encoded: Tokenised examples, as `examples.encode` returns them.
         progress: Told the number of texts read so far.
         fast: Multiply in bf16 where the hardware has it natively: several times faster, states
-            rounded to about 1%.
+            rounded to about 1%, and held in bf16.
+        keep: Where to hold the rows; by default in memory up to `Keep.memory`.
+        workers: Of several processes each reads its share of the batches. The batches are the
+            same however many there are, so the rows are, too.
     """
-    parts: list[tuple[Tensor, ...]] = []
-    device = next(model.parameters()).device
+    device, where = input_device(model), head_of(model)
+    all_batches = list(batch_texts(encoded, _TOKENS_AT_ONCE.get(device.type, 16384)))
+    mine = all_batches[workers.rank :: workers.size]
+    held = torch.zeros(len(encoded), dtype=torch.bool)
+    held[[text for batch in mine for text in batch]] = True
+    counts = encoded.target_counts
+    here = torch.where(held, counts, 0)
+    ends = here.cumsum(0).tolist()
+    begins = (here.cumsum(0) - here).tolist()
+    dtype = fast_dtype(device) if fast else torch.float32
+    dim = int(getattr(where, "in_features", None) or where.weight.shape[1])
+    shape = (int(counts[held].sum()), dim)
+    if not len(encoded):
+        raise InputError("no text has a token to learn from: each needs at least two tokens")
+    to = head_device(model)
+    rows = Rows(keep or Keep(), shape, dtype, to, f"{workers.rank}of{workers.size}")
     was_training = model.training
     model.eval()
-    done = 0
+    done = rows.done
     try:
         with torch.inference_mode(), _autocast(device, fast):
-            for batch in batches(encoded, tokens=_TOKENS_AT_ONCE.get(device.type, 16384)):
-                parts.append(_target_rows(model, batch, device))
-                done += len(batch.labels)
+            for texts in mine[done:]:
+                batch = pad_batch(encoded, texts)
+                spans = [torch.arange(begins[i], ends[i]) for i in texts]
+                places = torch.cat(spans).to(rows.tensor.device)
+                rows.tensor[places] = _target_rows(model, batch, device).to(rows.tensor)
+                done += 1
+                if done % SAVE_EVERY == 0:
+                    rows.save(done)
                 if progress:
-                    progress("read", done, len(encoded))
+                    read = sum(map(len, mine[:done]))
+                    progress("read", min(read * workers.size, len(encoded)), len(encoded))
     finally:
         model.train(was_training)
-    if not parts:
-        raise InputError("no text has a token to learn from: each needs at least two tokens")
-    hidden, targets, text = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    # Batches are sorted by length; put the tokens back into the order of the examples.
-    order = torch.argsort(text, stable=True)
-    text = text[order]
+        rows.save(done)  # also of a pass that is interrupted
+    return _states(encoded, held, rows.tensor, to, workers)
+
+
+def _states(
+    encoded: Encoded, held: Tensor, hidden: Tensor, device: torch.device, workers: Workers
+) -> States:
+    """The rows with what belongs to each: target, text, labels, weight."""
+    counts, owned = encoded.target_counts, held.nonzero()[:, 0].tolist()
+    begins = encoded.starts.tolist()
+    targets = torch.tensor([token for i in owned for token in encoded.ids[i][begins[i] :]])
+    text = torch.repeat_interleave(torch.arange(len(held))[held], counts[held])
+    places = None
+    if workers.size > 1:
+        here = torch.repeat_interleave(held, counts)
+        places = torch.where(here, here.cumsum(0) - 1, -1).to(device)
     return States(
-        # clone(): tensors made under inference_mode may not enter autograd later.
-        hidden[order].clone(),
-        targets[order].clone(),
-        text.clone(),
-        encoded.labels.to(device)[text].float(),
-        encoded.token_weights.to(device)[text].float(),
+        hidden,
+        targets.to(device, torch.int64),
+        text.to(device),
+        encoded.labels[text].float().to(device),
+        encoded.token_weights[text].float().to(device),
+        places,
+        workers,
     )
 
 
@@ -113,19 +120,15 @@ def _autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextMan
     return torch.autocast(device.type, dtype)
 
 
-def _target_rows(model: nn.Module, batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
+def _target_rows(
+    model: nn.Module, batch: Batch, device: torch.device
+) -> Float[Tensor, "targets dim"]:
     hidden = read_hidden(
         model,
         input_ids=batch.input_ids.to(device),
         attention_mask=batch.attention_mask.to(device),
     )
-    is_target = batch.is_target[:, 1:].to(device)
-    text = batch.text[:, None].expand(is_target.shape).to(device)
-    return (
-        hidden[:, :-1][is_target].float(),
-        batch.input_ids[:, 1:].to(device)[is_target],
-        text[is_target],
-    )
+    return hidden[:, :-1][batch.is_target[:, 1:].to(hidden.device)]
 
 
 @torch.no_grad()
@@ -139,9 +142,9 @@ def read_head(model: nn.Module, dtype: torch.dtype = torch.float32) -> Head:
     if getattr(model.config, "is_encoder_decoder", False):
         raise UnsupportedError("training encoder-decoder models is not supported yet")
     module = head_of(model)
-    probe = torch.tensor([[0, 1]], device=next(model.parameters()).device)
+    probe = torch.tensor([[0, 1]], device=input_device(model))
     raw = module(read_hidden(model, input_ids=probe)).double()
-    final = model(input_ids=probe, use_cache=False).logits.double()
+    final = model(input_ids=probe, use_cache=False).logits.double().to(raw.device)
     weight, bias = affine(module)
     softcap = getattr(text_config(model), "final_logit_softcapping", None)
     scale = float((raw * final).sum() / raw.square().sum()) if softcap is None else 1.0

@@ -5,7 +5,7 @@ import torch
 
 import lmsteer
 from lmsteer.errors import InputError, NotFoundError
-from lmsteer.examples import batches, digest_of, encode, split_held_out
+from lmsteer.examples import batch_texts, digest_of, encode, pad_batch, split_held_out
 
 
 def write(path, rows):
@@ -84,7 +84,8 @@ def test_pads_prompts_and_first_tokens_are_no_targets(tokenizer):
     ]
     encoded = encode(tokenizer, examples, max_length=64)
     assert (encoded.skipped, encoded.source) == (1, [0, 1])
-    (batch,) = batches(encoded)
+    (texts,) = batch_texts(encoded, 8192)
+    batch = pad_batch(encoded, texts)
     learned = [
         "".join(tokenizer.decode(i) for i in row[m])
         for row, m in zip(batch.input_ids, batch.is_target, strict=True)

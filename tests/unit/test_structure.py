@@ -8,8 +8,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
-    {"errors", "steer"},
-    {"strengths", "head", "attachment", "examples", "readers", "models"},
+    {"errors", "steer", "workers"},
+    {"strengths", "head", "attachment", "examples", "readers", "models", "cache", "states"},
     {"storage", "hidden"},
     {"training", "generation"},
     {"metrics"},

@@ -14,7 +14,7 @@ def states_of(model, tokenizer, examples):
 
 def test_states_and_loss_equal_a_loop_over_single_texts(model, tokenizer, examples):
     states = states_of(model, tokenizer, examples)
-    nll, _ = token_nll(read_head(model), states.hidden, states.targets)
+    nll = token_nll(read_head(model), states.hidden, states.targets)
     for number, example in enumerate(examples[:6]):
         ids = torch.tensor(tokenizer(example.text)["input_ids"])[None]
         logits = model(ids).logits[0, :-1].double()
@@ -24,13 +24,13 @@ def test_states_and_loss_equal_a_loop_over_single_texts(model, tokenizer, exampl
 
 def test_the_gradient_in_closed_form_is_autograds(model, tokenizer, examples):
     states, head = states_of(model, tokenizer, examples), read_head(model)
-    learned = Map(torch.randn(32, 32) * 0.05, torch.randn(32, 32) * 0.05)
-    _, slope = gradient(head, states, learned)
-    style, domain = (m.clone().requires_grad_() for m in (learned.style, learned.domain))
-    rows = states.hidden + (states.hidden * states.labels[:, None]) @ style
+    learned = Map(torch.randn(2, 32, 32) * 0.05, domain=True)
+    slope = gradient(head, states, learned)
+    style, domain = (m.clone().requires_grad_() for m in learned.parts)
+    rows = states.hidden + (states.hidden * states.labels) @ style
     logits = head.logits(rows + states.hidden @ domain)
     torch.nn.functional.cross_entropy(logits, states.targets).backward()
-    for mine, theirs in ((slope.style, style.grad), (slope.domain, domain.grad)):
+    for mine, theirs in zip(slope, (style.grad, domain.grad), strict=True):
         assert (mine - theirs).norm() < 1e-3 * theirs.norm()
 
 

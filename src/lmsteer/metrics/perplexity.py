@@ -40,7 +40,7 @@ def encode_records(
             starts.append(start)
             counts[number] = len(row) - start
     begins, ones = torch.tensor(starts, dtype=torch.int64), torch.ones(len(ids))
-    return Encoded(ids, begins, ones, ones, list(range(len(ids))), 0, 0), counts
+    return Encoded(ids, begins, ones[:, None], ones, list(range(len(ids))), 0, 0), counts
 
 
 def token_losses(
@@ -53,7 +53,7 @@ def token_losses(
     if not len(encoded):
         return [np.zeros(0)] * len(records)
     states = read_states(model, encoded)
-    nll = token_nll(read_head(model), states.hidden, states.targets)[0].cpu().double().numpy()
+    nll = token_nll(read_head(model), states.hidden, states.targets).cpu().double().numpy()
     return np.split(nll, np.cumsum(counts)[:-1])
 
 

@@ -1,9 +1,11 @@
 """`train`: labelled text and a frozen model in, a `Steer` out.
 
-Solvers: ``"cached"`` reads the trunk once and takes head-only Adam steps; ``"paper"`` is the
-official recipe, which recomputes the trunk at every step. Both learn the same objective
-(Han et al. 2024, section 3.2) and the domain part.
+Solvers: ``"convex"``, the default, reads the trunk once and takes second-order steps on the head
+alone; ``"cached"`` takes Adam steps on the same states; ``"paper"`` is the official recipe, which
+recomputes the trunk at every step. All learn the same objective (Han et al. 2024, section 3.2) and
+the domain part.
 """
 
-from .train import SOLVERS as SOLVERS
+from .learn import SOLVERS as SOLVERS
 from .train import train as train
+from .train import train_jointly as train_jointly

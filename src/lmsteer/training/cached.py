@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..head import Head
-from ..hidden import Progress, States
+from ..hidden import Progress
+from ..states import States
 from .objective import Map, gradient, mean_nll
 
 STEPS = 200
@@ -42,17 +43,15 @@ def fit_cached(
     """
     total = steps or (STEPS if held_out is not None else STEPS_UNTESTED)
     dim, fast = states.hidden.shape[1], head.fast()
-    learned = Map.zeros(dim, domain=domain, like=states.hidden)
-    optimiser = torch.optim.Adam(_matrices(learned), lr=RATE_TIMES_DIM / dim, betas=MOMENTA)
+    learned = Map.zeros(states, domain=domain)
+    optimiser = torch.optim.Adam([learned.parts], lr=RATE_TIMES_DIM / dim, betas=MOMENTA)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
     order = _Order(len(states), seed)
     course: list[list[float]] = []
     best, best_nll, stale = learned.clone(), float("inf"), 0
     for step in range(total):
-        batch = states if len(states) <= BATCH_TOKENS else states.rows(order.next(BATCH_TOKENS))
-        _, slope = gradient(fast, batch, learned)
-        for matrix, by in zip(_matrices(learned), _matrices(slope), strict=True):
-            matrix.grad = by
+        batch = states if len(states) <= BATCH_TOKENS else states.take(order.next(BATCH_TOKENS))
+        learned.parts.grad = gradient(fast, batch, learned)
         optimiser.step()
         schedule.step()
         if progress:
@@ -68,10 +67,6 @@ def fit_cached(
         if stale == PATIENCE:
             break
     return (best if held_out is not None else learned), {"steps": step + 1, "held_out_nll": course}
-
-
-def _matrices(learned: Map) -> list[torch.Tensor]:
-    return [m for m in (learned.style, learned.domain) if m is not None]
 
 
 class _Order:

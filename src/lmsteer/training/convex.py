@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from ..head import Head
-from ..hidden import Progress, States
+from ..hidden import Progress
+from ..states import States
 from .curvature import Curvature, curvature_of
 from .objective import Map, gradient, mean_nll
 
@@ -123,25 +124,24 @@ def _descend(
     count = len(states)
     exact = count <= BATCH_TOKENS
     fewest = FEWEST_STEPS if first is None else STEPS_FOLLOWING
-    total = steps or max(fewest, EPOCHS * count // BATCH_TOKENS)
+    total = steps or max(fewest, round(EPOCHS * count / BATCH_TOKENS))
     rate = (RATE_EXACT if exact else RATE_NOISY) * (1 - MOMENTUM)
     solve = curvature.solver(max(ridge, LEAST_DAMPING))
     pull = ridge * curvature.mean
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    learned = first or Map.zeros(states.hidden.shape[1], domain=domain, like=states.hidden)
-    velocity = torch.zeros_like(learned.stacked())
+    learned = first.clone() if first else Map.zeros(states, domain=domain)
+    velocity = torch.zeros_like(learned.parts)
     best, best_nll = learned.clone(), float("inf")
     course: list[list[float]] = []
     for step in range(total):
         batch = states
         if not exact:
             places = torch.arange(step * BATCH_TOKENS, (step + 1) * BATCH_TOKENS) % count
-            batch = states.rows(order[places])
-        _, slope = gradient(head, batch, learned)
-        current = learned.stacked()
-        velocity = MOMENTUM * velocity + solve(slope.stacked() + pull * current)
+            batch = states.take(order[places])
+        slope = gradient(head, batch, learned)
+        velocity.mul_(MOMENTUM).add_(solve(slope.add_(learned.parts, alpha=pull)))
         warm = min(1.0, (step + 1) / 4)
-        learned = Map.unstacked(current - rate * warm * (1 - step / total) * velocity, domain)
+        learned.parts.sub_(velocity, alpha=rate * warm * (1 - step / total))
         if progress:
             progress("fit", step + 1, total)
         last = step + 1 == total

@@ -1,9 +1,10 @@
 """Curvature of the objective at W = 0, as two small matrices.
 
-The loss is convex in the stacked map M = [W; D] (style over domain). Its Hessian is the mean of
-``x x^T (x) S`` over tokens, with ``x = [y h; h]`` and ``S = E^T (diag p - p p^T) E`` for the head's
-rows E and the token's probabilities p. Near W = 0 that is close to ``A (x) B``, the product of the
-two means: sums over tokens that one pass gathers. Under a soft-cap S is the Gauss-Newton matrix.
+The loss is convex in the stacked map M = [W_1; W_2; ...; D] (styles over domain). Its Hessian is
+the mean of ``x x^T (x) S`` over tokens, with ``x = [y_1 h; y_2 h; ...; h]`` and
+``S = E^T (diag p - p p^T) E`` for the head's rows E and the token's probabilities p. Near W = 0
+that is close to ``A (x) B``, the product of the two means: sums over tokens that one pass gathers.
+Under a soft-cap S is the Gauss-Newton matrix.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..head import Head
-from ..hidden import States
+from ..states import States
 
 # Rows that the curvature is estimated from: enough for dims in the thousands, and a small part of
 # a pass over a large corpus.
 MOST_TOKENS = 16384
+_ROWS = 8192  # of the vocabulary, at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,8 @@ class Curvature:
     """``A (x) B`` in its eigenbasis.
 
     Args:
-        left: Eigenvectors of A, ``(inputs, inputs)``; inputs is dim, or twice that with a domain.
+        left: Eigenvectors of A, ``(inputs, inputs)``; inputs is dim for
+            each style, and dim for the domain.
         left_values: Its eigenvalues, ascending, at least 0.
         right: Eigenvectors of B, ``(dim, dim)``.
         right_values: Its eigenvalues.
@@ -44,7 +47,7 @@ class Curvature:
         return float(self.left_values.mean() * self.right_values.mean())
 
     def block(self, part: int) -> tuple[Tensor, Tensor]:
-        """Square roots of what weighs one part's rows (0 the style, 1 the domain) and columns."""
+        """Square roots of what weighs the rows of a part (the domain last) and the columns."""
         dim = len(self.right_values)
         rows = slice(part * dim, (part + 1) * dim)
         weighed = self.left[rows] * self.left_values
@@ -65,10 +68,11 @@ class Solver:
     curvature: Curvature
     scale: Float[Tensor, "inputs dim"]
 
-    def __call__(self, gradient: Float[Tensor, "inputs dim"]) -> Float[Tensor, "inputs dim"]:
+    def __call__(self, gradient: Float[Tensor, "parts dim dim"]) -> Float[Tensor, "parts dim dim"]:
         """The step that the quadratic model asks for."""
         left, right = self.curvature.left, self.curvature.right
-        return left @ ((left.T @ gradient @ right) / self.scale) @ right.T
+        step = left @ ((left.T @ gradient.flatten(0, 1) @ right) / self.scale) @ right.T
+        return step.view_as(gradient)
 
 
 def _root(matrix: Tensor) -> Tensor:
@@ -92,7 +96,7 @@ class Directions:
 
     @classmethod
     def of(cls, matrix: Float[Tensor, "dim dim"], curvature: Curvature, part: int) -> Directions:
-        """Split `matrix`, the style (part 0) or the domain (part 1)."""
+        """Split `matrix`, the part of that number."""
         rows, columns = (root.double().cpu() for root in curvature.block(part))
         u, size, v = torch.linalg.svd(rows @ matrix.double().cpu() @ columns)
         left = torch.linalg.solve(rows, u * size)
@@ -106,32 +110,42 @@ class Directions:
         return P * balance, Q / balance.clamp_min(1e-30)
 
 
-def inputs_of(states: States, *, domain: bool) -> Float[Tensor, "tokens inputs"]:
-    """``[y h; h]`` of each token, or ``y h`` alone."""
-    scaled = states.hidden * states.labels[:, None]
-    return torch.cat([scaled, states.hidden], dim=1) if domain else scaled
+def inputs_of(states: States, *, domain: bool) -> Float[Tensor, "held inputs"]:
+    """``[y_1 h; y_2 h; ...; h]`` of each token (without the last where there is no domain)."""
+    values = states.values(domain=domain)
+    return (values[:, :, None] * states.hidden.float()[:, None]).flatten(1)
 
 
 @torch.no_grad()
 def curvature_of(head: Head, states: States, *, domain: bool) -> Curvature:
     """Curvature at W = 0 of (a part of) the training tokens, evenly spread over them."""
-    if len(states) > MOST_TOKENS:
-        spread = torch.linspace(0, len(states) - 1, MOST_TOKENS, dtype=torch.float64).long()
-        states = states.rows(spread)
-    share = states.weights / states.weights.sum()
-    inputs = inputs_of(states, domain=domain)
-    left_values, left = _eigen((inputs * share[:, None]).T @ inputs)
-    right_values, right = _eigen(_head_part(head, states.hidden, share))
+    states = states.spread(MOST_TOKENS)
+    dim, parts = states.hidden.shape[1], states.labels.shape[1] + domain
+    vocab = len(head.weight)
+    left, right = (torch.zeros(n, n, device=states.device) for n in (parts * dim, dim))
+    mass, weight = (torch.zeros(n, device=states.device) for n in (vocab, 1))
+    for block in states.blocks():
+        inputs = inputs_of(block, domain=domain)
+        left += (inputs * block.weights[:, None]).T @ inputs
+        _add_head_part(head, block.hidden, block.weights, mass, right)
+        weight += block.weights.sum()
+    states.workers.add(left, right, mass, weight)
+    right = -right
+    for table, share in zip(head.weight.split(_ROWS), mass.split(_ROWS), strict=True):
+        right += (table.float() * share[:, None]).T @ table.float()
+    left_values, left = _eigen(left / weight)
+    right_values, right = _eigen(right / weight)
     return Curvature(left, left_values, right, right_values)
 
 
-def _head_part(
-    head: Head, rows: Float[Tensor, "tokens dim"], share: Float[Tensor, " tokens"]
-) -> Float[Tensor, "dim dim"]:
-    """Weighted mean of ``E^T (diag p - p p^T) E`` (with the slope of scale and soft-cap)."""
-    vocab, dim = head.weight.shape
-    mass = rows.new_zeros(vocab)
-    outer = rows.new_zeros(dim, dim)
+def _add_head_part(
+    head: Head,
+    rows: Float[Tensor, "tokens dim"],
+    weights: Float[Tensor, " tokens"],
+    mass: Float[Tensor, " vocab"],
+    outer: Float[Tensor, "dim dim"],
+) -> None:
+    """Add to the sums of ``diag p`` and ``E^T p p^T E`` (with the slope of scale and soft-cap)."""
     for part in head.chunks(len(rows)):
         scores = head.logits(rows[part].to(head.weight.dtype)).float()
         chance = scores.softmax(-1)
@@ -139,10 +153,8 @@ def _head_part(
         if head.softcap is not None:
             slope *= 1.0 - (scores / head.softcap).square()
         mean = ((chance * slope).to(head.weight.dtype) @ head.weight).float()
-        outer += (mean * share[part, None]).T @ mean
-        mass += share[part] @ (chance * slope.square_())
-    table = head.weight.float()
-    return (table * mass[:, None]).T @ table - outer
+        outer += (mean * weights[part, None]).T @ mean
+        mass += weights[part] @ (chance * slope.square_())
 
 
 def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:

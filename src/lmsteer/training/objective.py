@@ -1,8 +1,8 @@
 """The training objective on frozen hidden states, with its gradient in closed form.
 
-A text labelled y is scored under ``h + y h W + h D``: W the style, D the domain (the paper's
-"dummy" steer, always at strength 1). With h fixed the scores are linear in (W, D), so the loss
-is convex in them (for a head without soft-cap).
+A text with labels y_1, y_2, ... is scored under ``h + y_1 h W_1 + y_2 h W_2 + ... + h D``: each W a
+style, D the domain (the paper's "dummy" steer, always at strength 1). With h fixed the scores are
+linear in the parts W and D, so the loss is convex in them (for a head without soft-cap).
 """
 
 from __future__ import annotations
@@ -14,88 +14,104 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..head import Head
-from ..hidden import States
+from ..states import States
 
 
 @dataclass(eq=False)
 class Map:
-    """The two matrices being learned, ``(dim, dim)`` each; `domain` may be None."""
+    """The matrices being learned: the styles', then the domain's if there is one."""
 
-    style: Float[Tensor, "dim dim"]
-    domain: Float[Tensor, "dim dim"] | None
-
-    @classmethod
-    def zeros(cls, dim: int, *, domain: bool, like: Tensor) -> Map:
-        """Both at zero: the base model."""
-        return cls(like.new_zeros(dim, dim), like.new_zeros(dim, dim) if domain else None)
-
-    def rows(self, states: States) -> Float[Tensor, "tokens dim"]:
-        """Steered hidden rows of `states`, each at its own label."""
-        hidden = states.hidden
-        change = (hidden * states.labels[:, None]) @ self.style
-        if self.domain is not None:
-            change += hidden @ self.domain
-        return change.add_(hidden)
-
-    def stacked(self) -> Float[Tensor, "inputs dim"]:
-        """``[style; domain]``, or the style alone."""
-        return self.style if self.domain is None else torch.cat([self.style, self.domain])
+    parts: Float[Tensor, "parts dim dim"]
+    domain: bool
 
     @classmethod
-    def unstacked(cls, matrix: Float[Tensor, "inputs dim"], domain: bool) -> Map:
-        """The map whose `stacked` is `matrix`."""
-        return cls(*matrix.chunk(2)) if domain else cls(matrix, None)
+    def zeros(cls, states: States, *, domain: bool) -> Map:
+        """All at zero: the base model."""
+        dim, count = states.hidden.shape[1], states.labels.shape[1] + domain
+        return cls(torch.zeros(count, dim, dim, device=states.device), domain)
+
+    def rows(self, states: States, dtype: torch.dtype) -> Float[Tensor, "held dim"]:
+        """Steered rows of `states`, each at its own labels, with products in `dtype`."""
+        hidden = states.hidden.to(dtype)
+        steered = hidden.float()  # a copy, or the rows themselves: not to be changed in place
+        for part, value in zip(self.parts, states.values(domain=self.domain).T, strict=True):
+            steered = steered + value[:, None] * (hidden @ part.to(dtype))
+        return steered.to(dtype)
 
     def clone(self) -> Map:
         """A copy that later steps do not touch."""
-        return Map(self.style.clone(), None if self.domain is None else self.domain.clone())
+        return Map(self.parts.clone(), self.domain)
 
 
 @torch.no_grad()
 def token_nll(
-    head: Head,
-    rows: Float[Tensor, "tokens dim"],
-    targets: Int[Tensor, " tokens"],
-    *,
-    gradient: bool = False,
-) -> tuple[Float[Tensor, " tokens"], Float[Tensor, "tokens dim"] | None]:
-    """Negative log-likelihood of each target, in nats, and its gradient in the hidden rows.
+    head: Head, rows: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"]
+) -> Float[Tensor, " tokens"]:
+    """Negative log-likelihood of each target, in nats.
 
     The vocabulary is never held for more than a chunk of the tokens. With a bf16 head
-    (`Head.fast`) scores and slopes are rounded to about 0.4%; sums stay in float32.
+    (`Head.fast`) scores are rounded to about 0.4%; sums stay in float32.
     """
-    nll = rows.new_empty(len(rows))
-    slope = torch.empty_like(rows) if gradient else None
+    nll = rows.new_empty(len(rows), dtype=torch.float32)
     for part in head.chunks(len(rows)):
-        goal = targets[part, None]
         scores = head.logits(rows[part].to(head.weight.dtype))
         log_chance = scores.log_softmax(-1, dtype=torch.float32)
-        nll[part] = -log_chance.gather(1, goal)[:, 0]
-        if slope is None:
-            continue
+        nll[part] = -log_chance.gather(1, targets[part, None])[:, 0]
+    return nll
+
+
+@torch.no_grad()
+def row_slopes(
+    head: Head, rows: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"]
+) -> Float[Tensor, "tokens dim"]:
+    """Gradient of each target's NLL in its row: ``(p - onehot(target)) E``, in the head's dtype.
+
+    Scores and probabilities are written into the same two buffers chunk after chunk: on a CPU,
+    fresh memory for them costs more than the arithmetic.
+    """
+    slope = torch.empty_like(rows)
+    shape = (min(head.chunk_tokens, len(rows)), len(head.weight))
+    buffers = [rows.new_empty(shape) for _ in range(2)]
+    for part in head.chunks(len(rows)):
+        scores, chance = (buffer[: part.stop - part.start] for buffer in buffers)
+        torch.mm(rows[part], head.weight.T, out=scores)
+        head.finish_(scores)
+        torch.softmax(scores, -1, out=chance)
+        pulled = head.weight[targets[part]]
         if head.softcap is not None:
-            cap_slope = 1.0 - (scores.float() / head.softcap).square()
-        error = log_chance.exp_()  # becomes p - onehot(target), the slope in the scores
-        error.scatter_add_(1, goal, error.new_full(goal.shape, -1.0))
-        if head.softcap is not None:
-            error *= cap_slope
-        slope[part] = (error.to(head.weight.dtype) @ head.weight).float() * head.scale
-    return nll, slope
+            cap_slope = scores.div_(head.softcap).square_().neg_().add_(1.0)
+            pulled = pulled * cap_slope.gather(1, targets[part, None])
+            chance *= cap_slope
+        torch.mm(chance, head.weight, out=slope[part])
+        slope[part] -= pulled
+    return slope.mul_(head.scale) if head.scale != 1.0 else slope
 
 
 def mean_nll(head: Head, states: States, learned: Map | None) -> float:
-    """Weighted mean NLL in nats a token, each text at its own label; None is the base model."""
-    rows = states.hidden if learned is None else learned.rows(states)
-    nll, _ = token_nll(head, rows, states.targets)
-    return float((nll * states.weights).sum() / states.weights.sum())
+    """Weighted mean NLL in nats a token, each text at its own labels; None is the base model."""
+    dtype = head.weight.dtype
+    total = weight = 0.0
+    for block in states.blocks():
+        rows = block.hidden if learned is None else learned.rows(block, dtype)
+        nll = token_nll(head, rows, block.targets)
+        total += float((nll * block.weights).sum())
+        weight += float(block.weights.sum())
+    total, weight = states.workers.add_numbers(total, weight, device=states.device)
+    return total / weight
 
 
-def gradient(head: Head, states: States, learned: Map) -> tuple[float, Map]:
-    """Weighted mean NLL of `states`, and its gradient in both matrices."""
-    nll, slope = token_nll(head, learned.rows(states), states.targets, gradient=True)
-    assert slope is not None
-    share = states.weights / states.weights.sum()
-    slope *= share[:, None]
-    style = (states.hidden * states.labels[:, None]).T @ slope
-    domain = None if learned.domain is None else states.hidden.T @ slope
-    return float((nll * share).sum()), Map(style, domain)
+@torch.no_grad()
+def gradient(head: Head, states: States, learned: Map) -> Float[Tensor, "parts dim dim"]:
+    """Gradient of the weighted mean NLL of `states` in each matrix."""
+    dtype = head.weight.dtype
+    total = torch.zeros_like(learned.parts)
+    weight = states.weights.new_zeros(1)
+    for block in states.blocks():
+        slope = row_slopes(head, learned.rows(block, dtype), block.targets)
+        slope *= block.weights[:, None].to(dtype)
+        hidden = block.hidden.to(dtype)
+        for part, value in zip(total, block.values(domain=learned.domain).T, strict=True):
+            part += ((hidden * value[:, None].to(dtype)).T @ slope).float()
+        weight += block.weights.sum()
+    states.workers.add(total, weight)
+    return total.div_(weight)

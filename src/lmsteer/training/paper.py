@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from ..attachment import read_hidden
 from ..examples import Encoded, pad_batch
-from ..head import Head
-from ..hidden import Progress, States
+from ..head import Head, input_device
+from ..hidden import Progress
+from ..states import States
 from .objective import Map, mean_nll
 
 
@@ -63,8 +64,8 @@ def fit_paper(
         the course: ``[seconds of training alone, step, held-out NLL]``.
     """
     total = steps or recipe.steps
-    device = next(model.parameters()).device
-    dim, parts = head.weight.shape[1], 2 if domain else 1
+    device = head.weight.device
+    dim, parts = head.weight.shape[1], encoded.labels.shape[1] + domain
     generator = torch.Generator().manual_seed(seed)
     factors = [
         (torch.randn(parts, dim, recipe.rank, generator=generator) * recipe.init_std).to(device)
@@ -89,11 +90,11 @@ def fit_paper(
                 progress("fit", step + 1, total)
             last = step + 1 == total
             if held_out is not None and ((step + 1) % recipe.evaluate_every == 0 or last):
-                nll = mean_nll(head, held_out, _map(first, second, recipe))
+                nll = mean_nll(head, held_out, _map(first, second, recipe, domain))
                 course.append([round(seconds, 3), step + 1, nll])
     finally:
         model.train(was_training)
-    return _map(first, second, recipe), {"steps": total, "held_out_nll": course}
+    return _map(first, second, recipe, domain), {"steps": total, "held_out_nll": course}
 
 
 def _loss(
@@ -105,16 +106,16 @@ def _loss(
     second: Tensor,
     recipe: Recipe,
 ) -> Tensor:
-    device = first.device
+    device, source = first.device, input_device(model)
     batch = pad_batch(encoded, texts)
     with torch.no_grad():
         hidden = read_hidden(
             model,
-            input_ids=batch.input_ids.to(device),
-            attention_mask=batch.attention_mask.to(device),
+            input_ids=batch.input_ids.to(source),
+            attention_mask=batch.attention_mask.to(source),
         ).float()
     values = torch.ones(len(texts), len(first), device=device)
-    values[:, 0] = batch.labels.to(device)
+    values[:, : batch.labels.shape[1]] = batch.labels.to(device)
     change = (hidden[:, None] @ first[None]) * values[:, :, None, None]
     change = (change @ second.transpose(1, 2)[None]).sum(1)
     logits = head.logits(hidden + recipe.epsilon * change)
@@ -128,9 +129,8 @@ def _loss(
     return (nll * weights).sum() / weights.sum() + recipe.penalty * penalty
 
 
-def _map(first: Tensor, second: Tensor, recipe: Recipe) -> Map:
-    matrices = recipe.epsilon * (first.detach() @ second.detach().transpose(1, 2))
-    return Map(matrices[0], matrices[1] if len(matrices) == 2 else None)
+def _map(first: Tensor, second: Tensor, recipe: Recipe, domain: bool) -> Map:
+    return Map(recipe.epsilon * (first.detach() @ second.detach().transpose(1, 2)), domain)
 
 
 def _batches(kept: Sequence[int], size: int, seed: int, shuffle: bool) -> Iterator[list[int]]:

@@ -1,33 +1,22 @@
-"""The one function behind which every solver stands."""
+"""`train` and `train_jointly`: what a user calls."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from ..errors import InputError, UnsupportedError
-from ..examples import Encoded, Example, Weight, encode, split_held_out, summary
-from ..head import text_config
-from ..hidden import Progress, States, read_head, read_states
+from ..errors import InputError
+from ..examples import Example, Weight
+from ..hidden import Progress
 from ..steer import Site, Steer
-from .cached import fit_cached
-from .convex import fit_convex
-from .finish import to_steer
-from .objective import Map, mean_nll
-from .paper import RECIPE, fit_paper
+from .learn import Options, Solver, learn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from ..head import Head
-
-Solver = Literal["convex", "cached", "paper"]
-SOLVERS: tuple[Solver, ...] = get_args(Solver)
-_LONGEST = 1024
 
 
 def train(
@@ -44,21 +33,29 @@ def train(
     weight: Weight | str = "token",
     balance: bool = False,
     held_out: float = 0.1,
+    salt: str = "",
     max_length: int | None = None,
     steps: int | None = None,
     calibrate: bool = True,
+    memory: float = 4.0,
+    folder: str | PathLike[str] | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Steer:
     """Learn a steer from labelled text. The model stays frozen and is left as it came.
 
+    Under ``torch.distributed`` (``accelerate launch``, ``torchrun``) each process reads its share
+    of the texts, and all return the same steer.
+
     Args:
-        model: A causal language model of transformers.
+        model: A causal language model of transformers, on one device or spread over several.
         tokenizer: The model's own.
         examples: Texts with labels in [-1, 1]; two different labels at least.
         name: What to call the steer; "steer" by default.
         rank: Columns of P and Q to keep, 1 to dim, in both parts. By default, for each part, the
-            fewest (of 4, 8, 16, ..., dim) that stay within 0.002 nats of the best of these on the
-            held-out texts; all of them where nothing is held out, and for the other solvers.
+            fewest (of 4, 8, 16, ..., dim) that stay within 0.002 nats of the best of those tried
+            on the held-out texts; all of them where nothing is held out, and for the other
+            solvers.
         site: ``"output"``, the paper's LM-Steer. Training at ``"input"`` is not there yet.
         solver: ``"convex"``, second-order steps on cached states, the same steer from the same
             texts in any order; ``"cached"``, Adam on the same states; ``"paper"``, the official
@@ -68,11 +65,16 @@ def train(
         weight: ``"token"`` (each target token counts the same) or ``"text"`` (each text does).
         balance: Give both signs of the label the same total weight.
         held_out: Share of the texts to stop and to report on, in [0, 1).
+        salt: Another salt holds out other texts.
         max_length: Longer texts are cut to so many tokens; by default the model's context, at
             most 1024 (256 for ``"paper"``).
         steps: At most so many optimiser steps; by default the solver's own number.
         calibrate: Measure afterwards what each strength costs (`lmsteer.calibrate`, two samples
             of each prompt), so that strengths such as ``"+auto"`` can be given.
+        memory: GiB of hidden states to hold in memory; more lie in a temporary file.
+        folder: Keep the states in this folder as they are read, so that an interrupted pass can
+            be resumed (a kill loses at most 16 batches). It is the caller's to delete.
+        resume: Go on with what `folder` holds.
         progress: Called as ``progress(stage, done, total)``.
 
     Returns:
@@ -81,135 +83,78 @@ def train(
 
     Raises:
         InputError: No examples, only one label, an option out of range.
+        MismatchError: What is to be resumed was begun otherwise: the message says what differs.
         UnsupportedError: A model this cannot be trained on.
 
     Source: Han et al. 2024, section 3.2; the official recipe is github.com/Glaciohound/LM-Steer.
     """
-    if site != "output":
-        raise UnsupportedError('only site="output" can be trained so far')
-    if solver not in SOLVERS:
-        raise InputError(f"solver must be one of {SOLVERS}, was: {solver!r}")
-    # One order for the same texts, however they came: by content.
-    examples = sorted(examples, key=lambda example: example.digest)
-    _check_labels(examples)
-    if max_length is None:
-        longest = RECIPE.max_length if solver == "paper" else _LONGEST
-        context = getattr(text_config(model), "max_position_embeddings", None)
-        max_length = min(longest, context or longest)
-    started = time.perf_counter()
-    encoded = encode(tokenizer, examples, max_length=max_length, weight=weight, balance=balance)
-    head = read_head(model)
-    if rank is not None and not 1 <= rank <= head.weight.shape[1]:
-        raise InputError(f"rank must be between 1 and {head.weight.shape[1]}, was: {rank}")
-    kept, tested = split_held_out([examples[i] for i in encoded.source], held_out)
-    data = _Data(model, head, encoded, kept, tested, progress, fast=solver != "paper")
-    curvature = None
-    if solver == "convex":
-        learned, curvature, course = fit_convex(
-            head,
-            data.states(),
-            data.held_out(),
-            domain=domain,
-            steps=steps,
-            progress=progress,
-            started=started,
-        )
-    elif solver == "cached":
-        learned, course = fit_cached(
-            head,
-            data.states(),
-            data.held_out(),
-            domain=domain,
-            steps=steps,
-            seed=seed,
-            progress=progress,
-            started=started,
-        )
-    else:
-        learned, course = fit_paper(
-            model,
-            head,
-            encoded,
-            kept,
-            data.held_out(),
-            domain=domain,
-            steps=steps,
-            seed=seed,
-            progress=progress,
-        )
-    record: dict[str, Any] = {
-        "solver": solver,
-        "seed": seed,
-        "weight": weight,
-        "balance": balance,
-        "data": {
-            **summary(examples),
-            "tokens": int(encoded.target_counts.sum()),
-            "truncated": encoded.truncated,
-            "skipped": encoded.skipped,
-        },
-        "fast": data.fast,
-        "course": course,
-    }
-    states = data.held_out()
-    steer = to_steer(model, head, learned, curvature, states, rank, name or "steer", record)
-    if states is not None:
-        shared = None if steer.domain is None else steer.domain.matrix().to(states.hidden)
-        final = Map(steer.matrix().to(states.hidden), shared)
-        record["held_out"] = {
-            "texts": len(tested),
-            "tokens": len(states),
-            "nll_base": mean_nll(head, states, None),
-            "nll": mean_nll(head, states, final),
-        }
-    record["seconds"] = round(time.perf_counter() - started, 3)
-    steer = replace(steer, record=record)
-    if not calibrate:
-        return steer
-    # A room above this one: training only hands its result on.
-    from ..calibration import calibrate as calibrated
-
-    return calibrated(model, tokenizer, steer, samples=2, progress=progress)  # type: ignore[arg-type]
-
-
-def _check_labels(examples: Sequence[Example]) -> None:
-    if not examples:
-        raise InputError("no examples given; a steer is learned from at least two labelled texts")
-    labels = {e.label for e in examples}
-    if len(labels) == 1:
+    several = next((e for e in examples if len(e.labels) > 1), None)
+    if several is not None:
         raise InputError(
-            f"all {len(examples)} examples have the label {labels.pop():g}: a steer learns what "
-            "separates labels, so give texts of both kinds (say +1 and -1)"
+            f"train() learns one style, an example has {len(several.labels)} labels; "
+            "train_jointly() learns several together"
         )
+    options = Options(
+        rank=rank,
+        site=site,
+        solver=solver,
+        seed=seed,
+        domain=domain,
+        weight=weight,
+        balance=balance,
+        held_out=held_out,
+        salt=salt,
+        max_length=max_length,
+        steps=steps,
+        memory=memory,
+        folder=None if folder is None else Path(folder),
+        resume=resume,
+        progress=progress,
+    )
+    (steer,) = learn(model, tokenizer, examples, [name or "steer"], options)
+    return _calibrated(model, tokenizer, steer, progress) if calibrate else steer
 
 
-@dataclass(eq=False)
-class _Data:
-    """States of both sides of the split, each read at most once."""
+def train_jointly(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    names: Sequence[str],
+    *,
+    calibrate: bool = True,
+    **options: Any,
+) -> list[Steer]:
+    """Learn several steers from texts with several labels each, in one pass and one fit.
 
-    model: nn.Module
-    head: Head
-    encoded: Encoded
-    kept: list[int]
-    tested: list[int]
-    progress: Progress | None
-    fast: bool
-    _all: States | None = None
-    _held_out: States | None = None
+    A text with labels (y_1, y_2, ...) is scored under the sum of the steers at these strengths, so
+    styles that go along with one another are told apart as well as the texts allow.
 
-    def states(self) -> States:
-        """Rows to learn from; reads the held-out ones in the same pass."""
-        if self._all is None:
-            self._all = read_states(
-                self.model, self.encoded, progress=self.progress, fast=self.fast
-            )
-        return self._all.select(self.kept)
+    Args:
+        model: A causal language model of transformers.
+        tokenizer: The model's own.
+        examples: Texts with a tuple of labels each, as many as there are names; every column
+            holds two different values at least.
+        names: What to call the steers, in the order of the labels.
+        calibrate: As in `train`.
+        **options: The other options of `train`.
 
-    def held_out(self) -> States | None:
-        """Rows held out, or None where nothing is."""
-        if self.tested and self._held_out is None:
-            if self._all is not None:
-                self._held_out = self._all.select(self.tested)
-            else:
-                self._held_out = read_states(self.model, self.encoded.only(self.tested))
-        return self._held_out
+    Returns:
+        The steers. They share one domain part.
+
+    Raises:
+        InputError: As `train`, or labels that do not fit the names.
+    """
+    told = Options(**options)
+    steers = learn(model, tokenizer, examples, names, told)
+    if not calibrate:
+        return steers
+    return [_calibrated(model, tokenizer, steer, told.progress) for steer in steers]
+
+
+def _calibrated(
+    model: Any, tokenizer: PreTrainedTokenizerBase, steer: Steer, progress: Progress | None
+) -> Steer:
+    # A room above this one: training only hands its result on.
+    from ..calibration import calibrate
+
+    return calibrate(model, tokenizer, steer, samples=2, progress=progress)

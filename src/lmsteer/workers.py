@@ -1,0 +1,60 @@
+"""Several processes that read one data set together: which one this is, and sums over all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Process number `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+
+    def add(self, *tensors: Tensor) -> None:
+        """Replace each tensor by its sum over all processes, the same bits on each."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def add_numbers(self, *numbers: float, device: torch.device) -> list[float]:
+        """Sums of plain numbers over all processes."""
+        if self.size == 1:
+            return list(numbers)
+        total = torch.tensor(numbers, dtype=torch.float64, device=device)
+        self.add(total)
+        return total.tolist()
+
+
+ALONE = Workers()
+
+
+def workers() -> Workers:
+    """Of this process; alone unless torch.distributed has been initialised."""
+    if dist.is_available() and dist.is_initialized():
+        return Workers(dist.get_rank(), dist.get_world_size())
+    return ALONE
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[Workers]:
+    """Join the processes of ``accelerate launch`` or ``torchrun``, which tell by environment."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
+        yield workers()
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield workers()
+    finally:
+        dist.destroy_process_group()
