@@ -148,10 +148,10 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of an affine module, also of a quantised or wrapped one."""
-    weight: Any = getattr(module, "weight", None)
-    plain = type(module) is nn.Linear and weight.is_floating_point()
-    if plain and weight.device.type != "meta":
-        return weight.detach(), None if module.bias is None else module.bias.detach()
+    if type(module) is nn.Linear:
+        weight, bias = module.weight, module.bias
+        if weight.is_floating_point() and weight.device.type != "meta":
+            return weight.detach(), None if bias is None else bias.detach()
     device = _device(module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     eye = torch.eye(

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -24,7 +24,7 @@ def read_examples(
     path: str | PathLike[str],
     *,
     text: str = "text",
-    label: str = "label",
+    label: str | Sequence[str] = "label",
     prompt: str | None = None,
     positive: str | None = None,
     negative: str | None = None,
@@ -39,7 +39,8 @@ def read_examples(
             a data set of the Hugging Face Hub or a local folder of one (extra ``datasets``);
             ``bundled:sentiment`` or ``bundled:politeness``, which come with the package.
         text: Column of the text.
-        label: Column of the label.
+        label: Column of the label; several give each example a tuple of labels, for
+            `train_jointly`, and an empty cell then is 0: that style says nothing of this text.
         prompt: Column of the prompt, if there is one; a column called "prompt" is used if found.
         positive: Label value that stands for +1; give `negative` too.
         negative: Label value that stands for -1.
@@ -55,11 +56,14 @@ def read_examples(
     if (positive is None) != (negative is None):
         raise InputError("positive= and negative= must be given together")
     to_label = _label_reader(positive, negative, scale)
+    several = not isinstance(label, str)
+    columns = [label] if isinstance(label, str) else list(label)
     examples: list[Example] = []
     for number, row in _rows(str(path), format, split):
         where = f"{path}, row {number}"
-        for column in (text, label, *([prompt] if prompt else [])):
-            if column not in row or row[column] is None:
+        for column in (text, *columns, *([prompt] if prompt else [])):
+            is_blank = several and column in columns and column in row
+            if column not in row or (row[column] is None and not is_blank):
                 raise InputError(
                     f"{where}: no value in column {column!r}; this row has: "
                     f"{', '.join(map(repr, row)) or 'nothing'}. Name other columns with "
@@ -67,13 +71,18 @@ def read_examples(
                 )
         try:
             before = row.get(prompt or "prompt") or ""
-            examples.append(Example(str(row[text]), to_label(row[label]), str(before)))
+            cells = [row[column] for column in columns]
+            if several:
+                labels = tuple(0.0 if c is None or c == "" else to_label(c) for c in cells)
+                examples.append(Example(str(row[text]), labels, str(before)))
+            else:
+                examples.append(Example(str(row[text]), to_label(*cells), str(before)))
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     if not examples:
         raise InputError(f"{path} holds no rows; expected one labelled text a row")
-    found = {e.label for e in examples}
-    if scale is None and positive is None and found == {0.0, 1.0}:
+    found = [set(values) for values in zip(*(e.labels for e in examples), strict=True)]
+    if scale is None and positive is None and {0.0, 1.0} in found and not several:
         raise InputError(
             f"{path}: the labels are 0 and 1, and 0 would mean neutral. If 0 is the negative "
             "class, say scale=(0, 1) (--scale 0 1)"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..models import load_model
+from ..readers import read_examples
+from ..storage import check_writable
 from .display import err, escape, hush_transformers, out, progress_bars
 
 
@@ -22,7 +26,13 @@ def train(
         str | None, typer.Option(help="name of the steer; the folder's by default")
     ] = None,
     text: Annotated[str, typer.Option(help="column of the text")] = "text",
-    label: Annotated[str, typer.Option(help="column of the label")] = "label",
+    label: Annotated[
+        list[str],
+        typer.Option(
+            help="column of the label; given again for more styles, learned together, each "
+            "written to its own folder under --out"
+        ),
+    ] = ["label"],  # noqa: B006
     prompt_column: Annotated[str | None, typer.Option(help="column of the prompt")] = None,
     positive: Annotated[str | None, typer.Option(help="class that stands for +1")] = None,
     negative: Annotated[str | None, typer.Option(help="class that stands for -1")] = None,
@@ -43,6 +53,16 @@ def train(
     domain: Annotated[bool, typer.Option(help="learn what all texts share, apart")] = True,
     calibrate: Annotated[bool, typer.Option(help="measure what each strength costs")] = True,
     seed: Annotated[int, typer.Option(help="of the solvers cached and paper")] = 0,
+    held_out: Annotated[float, typer.Option(help="share of the texts to stop and report on")] = 0.1,
+    memory: Annotated[
+        float, typer.Option(help="GiB of hidden states held in memory where no file can be kept")
+    ] = 4.0,
+    resume: Annotated[
+        bool, typer.Option(help="go on with an interrupted training, kept in OUT.partial")
+    ] = False,
+    fast: Annotated[
+        bool, typer.Option(help="bf16 where the hardware has it; --no-fast is float32 throughout")
+    ] = True,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
     force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
@@ -51,51 +71,88 @@ def train(
     """Learn a steer from labelled text: a row a text, labels in -1..1.
 
     Example: lmsteer train reviews.csv --label stars --scale 1 5 --model gpt2 --out sentiment
-    """
-    from ..models import load_model
-    from ..readers import read_examples
-    from ..storage import check_writable
-    from ..training import train as fit
 
-    check_writable(out_folder, force=force)
-    examples = read_examples(
-        data,
-        text=text,
-        label=label,
-        prompt=prompt_column,
-        positive=positive,
-        negative=negative,
-        scale=scale,
-        format=format_,
-        split=split,
-    )
-    hush_transformers()
-    network, tokenizer = load_model(model, device=device, dtype=dtype)
-    with progress_bars(quiet=json_) as progress:
-        steer = fit(
-            network,
-            tokenizer,
-            examples,
-            name=name or out_folder.name,
-            rank=rank,
-            seed=seed,
-            solver=solver,
-            domain=domain,
-            weight=weight,
-            balance=balance,
-            steps=steps,
-            calibrate=calibrate,
-            progress=progress,
+    On several GPUs or machines: accelerate launch -m lmsteer.cli train ... (each process reads its
+    share; the steer is the same). Interrupted by Ctrl-C or a kill, the same command with --resume
+    goes on; at most 16 batches of texts are read again.
+    """
+    from ..workers import joined
+
+    folders = [out_folder] if len(label) == 1 else [out_folder / column for column in label]
+    for folder in folders:
+        check_writable(folder, force=force)
+    with joined() as processes:
+        examples = read_examples(
+            data,
+            text=text,
+            label=label[0] if len(label) == 1 else label,
+            prompt=prompt_column,
+            positive=positive,
+            negative=negative,
+            scale=scale,
+            format=format_,
+            split=split,
         )
-    steer.save(out_folder, force=force)
-    if json_:
-        out.print_json(json.dumps({"out": str(out_folder), **steer.record}))
+        hush_transformers()
+        network, tokenizer = load_model(model, device=device, dtype=dtype)
+        options: dict[str, Any] = {
+            "rank": rank,
+            "seed": seed,
+            "fast": fast,
+            "solver": solver,
+            "domain": domain,
+            "weight": weight,
+            "balance": balance,
+            "held_out": held_out,
+            "steps": steps,
+            "memory": memory,
+            "resume": resume,
+            "folder": out_folder.with_name(f"{out_folder.name}.partial"),
+            # One process is enough to measure and to write.
+            "calibrate": calibrate and processes.rank == 0,
+        }
+        steers = _fit(network, tokenizer, examples, name, out_folder, label, options, json_)
+    if processes.rank > 0:
         return
-    describe(steer.record)
-    err.print(f"[bold]{escape(str(out_folder))}[/]: {escape(repr(steer))}")
+    for steer, folder in zip(steers, folders, strict=True):
+        steer.save(folder, force=force)
+    shutil.rmtree(options["folder"], ignore_errors=True)
+    if json_:
+        told = [{"out": str(f), **s.record} for s, f in zip(steers, folders, strict=True)]
+        out.print_json(json.dumps(told[0] if len(told) == 1 else told))
+        return
+    for steer, folder in zip(steers, folders, strict=True):
+        describe(steer.record)
+        err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
     err.print(
-        f"next: lmsteer generate --model {model} --steer {out_folder}=2 --prompt 'My life is'"
+        f"next: lmsteer generate --model {model} --steer {folders[0]}=2 --prompt 'My life is'"
     )
+
+
+def _fit(
+    network: Any,
+    tokenizer: Any,
+    examples: list[Any],
+    name: str | None,
+    out_folder: Path,
+    label: list[str],
+    options: dict[str, Any],
+    json_: bool,
+) -> list[Any]:
+    from ..training import train as fit
+    from ..training import train_jointly
+    from ..workers import workers
+
+    try:
+        with progress_bars(quiet=json_ or workers().rank > 0) as progress:
+            options = {**options, "progress": progress}
+            if len(label) == 1:
+                name = name or out_folder.name
+                return [fit(network, tokenizer, examples, name=name, **options)]
+            return train_jointly(network, tokenizer, examples, label, **options)
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command with --resume goes on")
+        raise typer.Exit(130) from None
 
 
 def describe(record: Mapping[str, Any]) -> None:

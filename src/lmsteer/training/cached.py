@@ -42,7 +42,7 @@ def fit_cached(
         The map, and the course of training: ``[seconds since started, step, held-out NLL]``.
     """
     total = steps or (STEPS if held_out is not None else STEPS_UNTESTED)
-    dim, fast = states.hidden.shape[1], head.fast()
+    dim = states.hidden.shape[1]
     learned = Map.zeros(states, domain=domain)
     optimiser = torch.optim.Adam([learned.parts], lr=RATE_TIMES_DIM / dim, betas=MOMENTA)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
@@ -51,14 +51,14 @@ def fit_cached(
     best, best_nll, stale = learned.clone(), float("inf"), 0
     for step in range(total):
         batch = states if len(states) <= BATCH_TOKENS else states.take(order.next(BATCH_TOKENS))
-        learned.parts.grad = gradient(fast, batch, learned)
+        learned.parts.grad = gradient(head, batch, learned)
         optimiser.step()
         schedule.step()
         if progress:
             progress("fit", step + 1, total)
         if held_out is None or ((step + 1) % EVALUATE_EVERY and step + 1 < total):
             continue
-        nll = mean_nll(fast, held_out, learned)
+        nll = mean_nll(head, held_out, learned)
         course.append([round(time.perf_counter() - started, 3), step + 1, nll])
         if nll < best_nll:
             best, best_nll, stale = learned.clone(), nll, 0

@@ -34,7 +34,7 @@ TRIED_BELOW = 1 << 16
 STRONGEST, FALL, MOST_TRIED, LEAST_GAIN = 3.0, 10**0.5, 12, 2e-3
 STEPS_FOLLOWING = 25  # of a ridge that begins where a stronger one ended
 LEAST_DAMPING = 0.3
-EVALUATIONS = 10
+EVALUATIONS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ def fit_convex(
     """Minimise the ridged NLL; ridge and stopping are chosen on the held-out states.
 
     Args:
-        head: Exact; a faster copy does the work.
+        head: What does the work: a fast copy, unless all is to be float32.
         states: Of the texts to learn from, in an order that does not depend on how they came.
         held_out: Of texts to choose by, or None: then the ridge is the prior's and the last
             iterate is taken.
@@ -72,15 +72,14 @@ def fit_convex(
         The map at full rank, the curvature, and the course over all ridges tried:
         ``[seconds since started, step, held-out NLL]``.
     """
-    fast = head.fast()
-    curvature = curvature_of(fast, states, domain=domain)
+    curvature = curvature_of(head, states, domain=domain)
     prior = PRIOR_TOKENS / len(states)
     several = held_out is not None and len(states) < TRIED_BELOW
     tried: list[_Fit] = []
     for number in range(MOST_TRIED if several else 1):
         ridge = prior * STRONGEST / FALL**number if several else prior
         fit = _descend(
-            fast,
+            head,
             states,
             held_out,
             curvature,

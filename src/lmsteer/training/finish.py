@@ -51,10 +51,9 @@ def to_steers(
         split = [Directions.of(m, curvature, i) for i, m in enumerate(learned.parts)]
         ranks = [rank or full] * len(split)
         if rank is None and held_out is not None:
-            fast = head.fast()
 
             def loss(ranks: list[int]) -> float:
-                return mean_nll(fast, held_out, _cut(split, ranks, learned))
+                return mean_nll(head, held_out, _cut(split, ranks, learned))
 
             ranks, record["rank_nll"] = _fewest(loss, full, styles, domain=learned.domain)
         factors = [part.factors(kept) for part, kept in zip(split, ranks, strict=True)]

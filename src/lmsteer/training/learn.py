@@ -44,6 +44,7 @@ class Options:
     site: Site = "output"
     solver: Solver | str = "convex"
     seed: int = 0
+    fast: bool = True
     domain: bool = True
     weight: Weight | str = "token"
     balance: bool = False
@@ -61,10 +62,15 @@ class Options:
             raise UnsupportedError('only site="output" can be trained so far')
         if self.solver not in SOLVERS:
             raise InputError(f"solver must be one of {SOLVERS}, was: {self.solver!r}")
+        if self.resume and (self.folder is None or self.solver == "paper"):
+            raise InputError(
+                'resume= goes on with what folder= holds, for the solvers "convex" and "cached"; '
+                f"here folder was {str(self.folder)!r}, solver {self.solver!r}"
+            )
 
     def keep(self, model: nn.Module, examples: Sequence[Example], max_length: int) -> Keep:
         """Where the pass lies, and what it depends on."""
-        told = "solver rank seed domain weight balance held_out salt steps".split()
+        told = "solver rank seed fast domain weight balance held_out salt steps".split()
         key = {
             "model": sample_digest(model),
             "texts": digest_of(examples),
@@ -110,28 +116,30 @@ def learn(
     fit: dict[str, Any] = {"domain": options.domain, "steps": options.steps}
     fit["progress"] = options.progress
     curvature: Curvature | None = None
+    fast = options.fast and options.solver != "paper"
+    work = head.fast() if fast else head
     if options.solver == "paper":
         judges = read_states(model, encoded.only(tested)) if tested else None
         few = _few(judges)
         learned, course = fit_paper(model, head, encoded, kept, few, seed=options.seed, **fit)
     else:
-        states, judges = _read(model, encoded, kept, tested, options.progress, keep, processes)
+        states, judges = _read(model, encoded, kept, tested, options, keep, processes)
         few = _few(judges)
         if options.solver == "convex":
-            learned, curvature, course = fit_convex(head, states, few, started=started, **fit)
+            learned, curvature, course = fit_convex(work, states, few, started=started, **fit)
         else:
             seed = options.seed
-            learned, course = fit_cached(head, states, few, started=started, seed=seed, **fit)
+            learned, course = fit_cached(work, states, few, started=started, seed=seed, **fit)
     record: dict[str, Any] = {
         "solver": options.solver,
         "seed": options.seed,
         "weight": options.weight,
         "balance": options.balance,
-        "fast": options.solver != "paper",
+        "fast": fast,
         "processes": processes.size,
         "course": course,
     }
-    steers, final = to_steers(model, head, learned, curvature, few, options.rank, names, record)
+    steers, final = to_steers(model, work, learned, curvature, few, options.rank, names, record)
     if judges is not None:
         record["held_out"] = {
             "texts": len(tested),
@@ -178,7 +186,7 @@ def _read(
     encoded: Encoded,
     kept: list[int],
     tested: list[int],
-    progress: Progress | None,
+    options: Options,
     keep: Keep,
     processes: Workers,
 ) -> tuple[States, States | None]:
@@ -186,8 +194,8 @@ def _read(
     states = read_states(
         model,
         encoded.only([*kept, *tested]),
-        progress=progress,
-        fast=True,
+        progress=options.progress,
+        fast=options.fast,
         keep=keep,
         workers=processes,
     )

@@ -33,7 +33,7 @@ class Map:
     def rows(self, states: States, dtype: torch.dtype) -> Float[Tensor, "held dim"]:
         """Steered rows of `states`, each at its own labels, with products in `dtype`."""
         hidden = states.hidden.to(dtype)
-        steered = hidden.float()  # a copy, or the rows themselves: not to be changed in place
+        steered = hidden.float()
         for part, value in zip(self.parts, states.values(domain=self.domain).T, strict=True):
             steered = steered + value[:, None] * (hidden @ part.to(dtype))
         return steered.to(dtype)

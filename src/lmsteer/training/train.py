@@ -29,6 +29,7 @@ def train(
     site: Site = "output",
     solver: Solver | str = "convex",
     seed: int = 0,
+    fast: bool = True,
     domain: bool = True,
     weight: Weight | str = "token",
     balance: bool = False,
@@ -45,7 +46,7 @@ def train(
     """Learn a steer from labelled text. The model stays frozen and is left as it came.
 
     Under ``torch.distributed`` (``accelerate launch``, ``torchrun``) each process reads its share
-    of the texts, and all return the same steer.
+    of the texts, and all return one steer, that of a single process (see `fast`).
 
     Args:
         model: A causal language model of transformers, on one device or spread over several.
@@ -61,6 +62,10 @@ def train(
             texts in any order; ``"cached"``, Adam on the same states; ``"paper"``, the official
             recipe.
         seed: Of ``"cached"`` and ``"paper"``; ``"convex"`` has none.
+        fast: Use bf16 where the hardware multiplies it natively (figures in the record stay
+            float32's). Several times faster; but bf16 turns last bits into visible differences,
+            so that another number of processes gives a steer that differs by about 0.5% (its
+            held-out NLL by 1e-4). False: all in float32, and the same to 1e-4.
         domain: Learn the domain part too: what all the texts share, whatever their label.
         weight: ``"token"`` (each target token counts the same) or ``"text"`` (each text does).
         balance: Give both signs of the label the same total weight.
@@ -99,6 +104,7 @@ def train(
         site=site,
         solver=solver,
         seed=seed,
+        fast=fast,
         domain=domain,
         weight=weight,
         balance=balance,
