@@ -5,21 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 
-from . import training
+from . import salts, training
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["train"])
+    parser.add_argument("what", choices=["train", "salts"])
     parser.add_argument("--model", default="bundled", help="also random-gpt2, for time only")
     parser.add_argument("--data", default="bundled:sentiment")
     parser.add_argument("--label", default="label")
     parser.add_argument("--scale", type=float, nargs=2)
     parser.add_argument("--steps", type=int, default=1000, help="steps of the official recipe")
+    parser.add_argument("--repeats", type=int, default=3, help="of the quick arms")
     parser.add_argument("--quick-only", action="store_true", help="leave the official recipe out")
     parser.add_argument("--arm", choices=[*training.ARMS], help="one arm alone, in this process")
+    parser.add_argument("--judge", default="bundled:sentiment", help="for salts: text to judge on")
     args = parser.parse_args()
+    if args.what == "salts":
+        salts.run(args)
+        return
     if args.arm:
         print(json.dumps(training.run_arm(args.arm, args)))
     else:

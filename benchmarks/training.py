@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +21,17 @@ import torch
 import lmsteer
 from lmsteer.examples import encode, split_held_out
 from lmsteer.hidden import read_head, read_states
-from lmsteer.training.objective import mean_nll, token_nll
+from lmsteer.training.learn import JUDGED_ON
+from lmsteer.training.objective import mean_nll
 from lmsteer.training.paper import RECIPE, fit_paper
 
+from .memory import expected_peak
+
 LONGEST = 256  # tokens of a text, the recipe's
+Loaded = tuple[Any, Any, list[lmsteer.Example]]
 
 
-def load(args: argparse.Namespace) -> tuple[Any, Any, list[lmsteer.Example]]:
+def load(args: argparse.Namespace) -> Loaded:
     """The model, and the text to learn from in canonical order."""
     if args.model == "random-gpt2":
         from transformers import AutoModelForCausalLM, GPT2Config
@@ -42,13 +46,14 @@ def load(args: argparse.Namespace) -> tuple[Any, Any, list[lmsteer.Example]]:
     return model, tokenizer, sorted(examples, key=lambda e: e.digest)
 
 
-def recipe(args: argparse.Namespace, *, bucketed: bool) -> dict[str, Any]:
+def recipe(args: argparse.Namespace, loaded: Loaded, *, bucketed: bool) -> dict[str, Any]:
     """The official recipe; `bucketed` makes batches of texts of like length, which it does not."""
-    model, tokenizer, examples = load(args)
+    model, tokenizer, examples = loaded
     encoded = encode(tokenizer, examples, max_length=LONGEST)
     kept, tested = split_held_out([examples[i] for i in encoded.source], 0.1)
     head = read_head(model)
-    held_out = read_states(model, encoded.only(tested))
+    # The very tokens that our solvers' courses are judged on.
+    held_out = read_states(model, encoded.only(tested), fast=True).spread(JUDGED_ON)
     if bucketed:
         kept = sorted(kept, key=lambda i: len(encoded.ids[i]))
         kept = [i for part in _shuffled_parts(kept, RECIPE.batch) for i in part]
@@ -79,9 +84,9 @@ def _shuffled_parts(items: list[int], size: int) -> list[list[int]]:
     return [parts[i] for i in order]
 
 
-def ours(args: argparse.Namespace, solver: str) -> dict[str, Any]:
+def ours(loaded: Loaded, solver: str) -> dict[str, Any]:
     """One of our solvers, from labelled text to a steer, calibration left out."""
-    model, tokenizer, examples = load(args)
+    model, tokenizer, examples = loaded
     steer = lmsteer.train(
         model, tokenizer, examples, solver=solver, max_length=LONGEST, calibrate=False
     )
@@ -92,45 +97,57 @@ def ours(args: argparse.Namespace, solver: str) -> dict[str, Any]:
         "nll_base": record["held_out"]["nll_base"],
         "tokens": record["data"]["tokens"],
         "rank": record["rank"],
+        "final_nll": record["held_out"]["nll"],
+        "peak_expected_mb": round(
+            expected_peak(model, record["data"]["tokens"], parts=2, fast=record["fast"]) / 2**20
+        ),
     }
 
 
-def one_pass(args: argparse.Namespace) -> dict[str, Any]:
+def one_pass(loaded: Loaded) -> dict[str, Any]:
     """The physical limit: trunk and head once over the same tokens, as fast as we can."""
-    model, tokenizer, examples = load(args)
+    model, tokenizer, examples = loaded
     encoded = encode(tokenizer, examples, max_length=LONGEST)
     head = read_head(model).fast()
     begun = time.perf_counter()
     states = read_states(model, encoded, fast=True)
-    token_nll(head, states.hidden, states.targets)
+    mean_nll(head, states, None)
     return {"seconds": time.perf_counter() - begun, "tokens": len(states)}
 
 
 ARMS = {
-    "paper": lambda args: recipe(args, bucketed=False),
-    "paper, length buckets": lambda args: recipe(args, bucketed=True),
-    "cached": lambda args: ours(args, "cached"),
-    "convex": lambda args: ours(args, "convex"),
-    "one pass": one_pass,
+    "paper": lambda args, loaded: recipe(args, loaded, bucketed=False),
+    "paper, length buckets": lambda args, loaded: recipe(args, loaded, bucketed=True),
+    "cached": lambda args, loaded: ours(loaded, "cached"),
+    "convex": lambda args, loaded: ours(loaded, "convex"),
+    "one pass": lambda args, loaded: one_pass(loaded),
 }
 QUICK = ("cached", "convex", "one pass")
 
 
 def run_arm(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """The arm in this process, with its peak memory beyond the loaded model."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = ARMS[name](args)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**found, "peak_mb": round((peak - before) / 1024)}
+    loaded = load(args)
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, without the loading
+    found = ARMS[name](args, loaded)
+    return {**found, "peak_mb": round((memory("VmHWM") - before) / 1024)}
+
+
+def memory(field: str) -> int:
+    """A field of this process's status, in KiB (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def run(args: argparse.Namespace) -> None:
     """All arms, in turn; prints JSON, and a table for Markdown."""
     slow = [] if args.quick_only else ["paper", "paper, length buckets"]
+    # The quick ones before, between and after the slow ones.
     order = [*QUICK]
-    for name in slow:
-        order += [name, *QUICK]
-    order += [] if slow else [*QUICK, *QUICK]
+    for number, name in enumerate(slow):
+        order += [name, *(QUICK if number + 1 < args.repeats else ())]
+    order += [*QUICK] * (args.repeats - 1 - min(len(slow), args.repeats - 1))
     found: dict[str, list[dict[str, Any]]] = {}
     for name in order:
         print(f"running: {name}", file=sys.stderr, flush=True)
@@ -155,6 +172,9 @@ def summary(found: dict[str, list[dict[str, Any]]], args: argparse.Namespace) ->
             "peak_mb": runs[0]["peak_mb"],
             "tokens_a_second": round(runs[0]["tokens"] / seconds),
         }
+        if "peak_expected_mb" in runs[0]:
+            row["peak_expected_mb"] = runs[0]["peak_expected_mb"]
+            row["final_nll"] = round(runs[0]["final_nll"], 4)
         if "course" in runs[0]:
             row["best_nll"] = round(min(nll for _, _, nll in runs[0]["course"]), 4)
             if goal is not None:

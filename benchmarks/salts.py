@@ -1,0 +1,31 @@
+"""Does it matter which texts are held out? Steers of several salts, judged on other text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import torch
+
+import lmsteer
+from lmsteer.examples import encode
+from lmsteer.hidden import read_head, read_states
+from lmsteer.training.objective import Map, mean_nll
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the NLL of each salt's steer on `args.judge`."""
+    model, tokenizer = lmsteer.load_model(args.model)
+    scale = tuple(args.scale) if args.scale else None
+    examples = lmsteer.read_examples(args.data, label=args.label, scale=scale)
+    judge = lmsteer.read_examples(args.judge, label=args.label, scale=scale)
+    states = read_states(model, encode(tokenizer, judge, max_length=1024))
+    head = read_head(model)
+    found = {}
+    for salt in ("", "second", "third"):
+        steer = lmsteer.train(model, tokenizer, examples, salt=salt, calibrate=False)
+        parts = torch.stack([steer.matrix(), steer.domain.matrix()])
+        found[salt or "first"] = mean_nll(head, states, Map(parts, domain=True))
+    values = list(found.values())
+    told = {"tokens": len(states), "nll_base": mean_nll(head, states, None), "nll": found}
+    print(json.dumps({**told, "spread": max(values) - min(values)}, indent=1))
