@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from . import salts, training
+from . import generation, salts, training
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["train", "salts"])
+    parser.add_argument("what", choices=["train", "salts", "generate"])
     parser.add_argument("--model", default="bundled", help="also random-gpt2, for time only")
     parser.add_argument("--data", default="bundled:sentiment")
     parser.add_argument("--label", default="label")
@@ -20,8 +20,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of the quick arms")
     parser.add_argument("--quick-only", action="store_true", help="leave the official recipe out")
     parser.add_argument("--arm", choices=[*training.ARMS], help="one arm alone, in this process")
+    parser.add_argument("--prompts", type=int, default=100, help="for generate")
+    parser.add_argument("--official-prompts", type=int, default=8, help="of these, one by one")
     parser.add_argument("--judge", default="bundled:sentiment", help="for salts: text to judge on")
     args = parser.parse_args()
+    if args.what == "generate":
+        generation.run(args)
+        return
     if args.what == "salts":
         salts.run(args)
         return

@@ -8,7 +8,7 @@ import json
 import torch
 
 import lmsteer
-from lmsteer.examples import encode
+from lmsteer.encoding import encode
 from lmsteer.hidden import read_head, read_states
 from lmsteer.training.objective import Map, mean_nll
 

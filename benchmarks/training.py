@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 import lmsteer
-from lmsteer.examples import encode, split_held_out
+from lmsteer.encoding import encode
+from lmsteer.examples import split_held_out
 from lmsteer.hidden import read_head, read_states
 from lmsteer.training.learn import JUDGED_ON
 from lmsteer.training.objective import mean_nll

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 import lmsteer
-from lmsteer.examples import Encoded
+from lmsteer.encoding import Encoded
 from lmsteer.hidden import read_head, read_states
 from lmsteer.training.objective import token_nll
 

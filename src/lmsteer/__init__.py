@@ -11,11 +11,16 @@ The method is LM-Steer (Han et al., "Word Embeddings Are Steers for Language Mod
 
 from .attachment import attach as attach
 from .calibration import calibrate as calibrate
+from .composition import compose as compose
+from .composition import interference as interference
 from .errors import LmsteerError as LmsteerError
 from .examples import Example as Example
 from .generation import Generation as Generation
 from .generation import generate as generate
+from .generation import stream as stream
+from .merging import merge as merge
 from .models import load_model as load_model
+from .official import import_official as import_official
 from .readers import read_examples as read_examples
 from .readers import read_prompts as read_prompts
 from .steer import Steer as Steer
@@ -31,11 +36,16 @@ __all__ = [
     "Steer",
     "attach",
     "calibrate",
+    "compose",
     "generate",
+    "import_official",
+    "interference",
     "load_model",
     "load_steer",
+    "merge",
     "read_examples",
     "read_prompts",
+    "stream",
     "train",
     "train_jointly",
 ]

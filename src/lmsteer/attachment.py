@@ -9,7 +9,9 @@ row; they never compound.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -244,10 +246,20 @@ class _Term:
     progress: _Progress
     expand: int
     modules: list[nn.Module]
+    thread: int = field(default_factory=threading.get_ident)
     _casts: dict[tuple[torch.device, torch.dtype], _Stack] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        here = threading.get_ident()
+        alive = {thread.ident for thread in threading.enumerate()} - {here}
         for module in self.modules:
+            terms = _HOOKED[module].terms if module in _HOOKED else []
+            if any(term.thread in alive for term in terms):
+                raise InputError(
+                    "another thread has steers attached to this model, and hooks are shared by "
+                    "all threads: it would see these strengths too. Use lmsteer.generate, whose "
+                    "calls wait for each other, or a copy of the model for each thread"
+                )
             _terms_of(module, self.site).append(self)
 
     def remove(self) -> None:
@@ -310,6 +322,11 @@ def _terms_of(module: nn.Module, site: Site) -> list[_Term]:
             changes = [term.delta(hidden) for term in terms]
             for change in changes:
                 hidden = hidden if change is None else hidden + change
+            if hidden.dtype == torch.float16 and not bool(torch.isfinite(hidden).all()):
+                raise InputError(
+                    "this strength takes the hidden states past what float16 can hold (65,504); "
+                    "use a smaller strength, or load the model in bfloat16 or float32"
+                )
             return hidden
 
         if site == "output":
@@ -322,6 +339,16 @@ def _terms_of(module: nn.Module, site: Site) -> list[_Term]:
     return _HOOKED[module].terms
 
 
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
+
+
+def alone(model: nn.Module) -> AbstractContextManager[bool]:
+    """Keep other threads' `alone` blocks off this model: they wait, so strengths never mix."""
+    with _LOCKS_LOCK:
+        return _LOCKS.setdefault(model, threading.RLock())
+
+
 class _Reached(Exception):
     """Raised at the head to stop a forward pass there; carries what the head would have read."""
 
@@ -329,23 +356,26 @@ class _Reached(Exception):
         self.hidden = hidden
 
 
-def read_hidden(model: nn.Module, **inputs: Tensor) -> Float[Tensor, "batch seq dim"]:
+def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim"]:
     """The rows that the head would read, without running the head.
 
     Args:
         model: The language model, in eval mode.
-        **inputs: What its forward takes: ``input_ids``, ``attention_mask``, ...
+        **inputs: What its forward takes: ``input_ids``, ``attention_mask``, ...; a cache given as
+            ``past_key_values`` with ``use_cache=True`` is filled.
 
     Returns:
         The base rows, before any steer attached at the output site.
     """
+    here = threading.get_ident()
 
     def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        raise _Reached(args[0])
+        if threading.get_ident() == here:  # another thread may be generating
+            raise _Reached(args[0])
 
     handle = head_of(model).register_forward_pre_hook(stop, prepend=True)
     try:
-        model(**inputs, use_cache=False)
+        model(**{"use_cache": False, **inputs})
     except _Reached as reached:
         return reached.hidden
     finally:

@@ -40,6 +40,21 @@ def head_of(model: nn.Module) -> nn.Linear:
     return head
 
 
+def decoder_start(model: nn.Module) -> int | None:
+    """The token that the decoder of an encoder-decoder model begins with; None for other models."""
+    config: Any = model.config
+    if not getattr(config, "is_encoder_decoder", False):
+        return None
+    for place in (config, getattr(model, "generation_config", None)):
+        start = getattr(place, "decoder_start_token_id", None)
+        if start is not None:
+            return int(start)
+    raise UnsupportedError(
+        f"{type(model).__name__} does not say what its decoder begins with; set "
+        "model.config.decoder_start_token_id"
+    )
+
+
 def input_device(model: nn.Module) -> torch.device:
     """Where token ids go, also where accelerate has spread a model or put parts of it on disk."""
     return _device(input_tables(model)[0])

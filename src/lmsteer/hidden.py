@@ -15,9 +15,18 @@ from torch import Tensor, nn
 
 from .attachment import read_hidden
 from .cache import Keep, Rows
+from .encoding import Batch, Encoded, batch_texts, pad_batch
 from .errors import InputError, UnsupportedError
-from .examples import Batch, Encoded, batch_texts, pad_batch
-from .head import Head, affine, fast_dtype, head_device, head_of, input_device, text_config
+from .head import (
+    Head,
+    affine,
+    decoder_start,
+    fast_dtype,
+    head_device,
+    head_of,
+    input_device,
+    text_config,
+)
 from .states import States
 from .workers import ALONE, Workers
 
@@ -123,11 +132,7 @@ def _autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextMan
 def _target_rows(
     model: nn.Module, batch: Batch, device: torch.device
 ) -> Float[Tensor, "targets dim"]:
-    hidden = read_hidden(
-        model,
-        input_ids=batch.input_ids.to(device),
-        attention_mask=batch.attention_mask.to(device),
-    )
+    hidden = read_hidden(model, **batch.inputs(device))
     return hidden[:, :-1][batch.is_target[:, 1:].to(hidden.device)]
 
 
@@ -139,13 +144,17 @@ def read_head(model: nn.Module, dtype: torch.dtype = torch.float32) -> Head:
         UnsupportedError: The model does something to its scores that is neither a scale nor a
             soft-cap, so that a steer would be trained for another function than the model's.
     """
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise UnsupportedError("training encoder-decoder models is not supported yet")
     module = head_of(model)
-    probe = torch.tensor([[0, 1]], device=input_device(model))
-    raw = module(read_hidden(model, input_ids=probe)).double()
-    final = model(input_ids=probe, use_cache=False).logits.double().to(raw.device)
+    probe = {"input_ids": torch.tensor([[0, 1]], device=input_device(model))}
+    if decoder_start(model) is not None:
+        probe["decoder_input_ids"] = probe["input_ids"]
+    raw = module(read_hidden(model, **probe)).double()
+    final = model(**probe, use_cache=False).logits.double().to(raw.device)
     weight, bias = affine(module)
+    late = getattr(model, "final_logits_bias", None)  # BART adds it after the head
+    if late is not None:
+        bias = late[0] if bias is None else bias + late[0]
+        raw = raw + late.double()
     softcap = getattr(text_config(model), "final_logit_softcapping", None)
     scale = float((raw * final).sum() / raw.square().sum()) if softcap is None else 1.0
     head = Head(

@@ -6,8 +6,8 @@ import torch
 
 import lmsteer
 from lmsteer.calibration import divergence, safe_range
+from lmsteer.encoding import encode
 from lmsteer.errors import InputError, UnsupportedError
-from lmsteer.examples import encode
 from lmsteer.hidden import read_head, read_states
 from lmsteer.steer import Steer
 from lmsteer.strengths import StrengthWarning, resolve_strength

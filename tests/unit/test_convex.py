@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.examples import encode
+from lmsteer.encoding import encode
 from lmsteer.hidden import read_head, read_states
 from lmsteer.training.curvature import Directions, curvature_of, inputs_of
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import lmsteer
+from lmsteer.encoding import batch_texts, encode, pad_batch
 from lmsteer.errors import InputError, NotFoundError
-from lmsteer.examples import batch_texts, digest_of, encode, pad_batch, split_held_out
+from lmsteer.examples import digest_of, split_held_out
 
 
 def write(path, rows):

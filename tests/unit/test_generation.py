@@ -3,7 +3,7 @@ import torch
 
 import lmsteer
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.generation import _Pick
+from lmsteer.generation.sampling import Pick
 
 PROMPTS = ["ab", "a longer prompt", "z"]
 
@@ -41,7 +41,7 @@ def test_sampling_follows_the_distribution():
     uniforms = (torch.arange(10_000) + 0.5) / 10_000
 
     def shares(top_p):
-        pick = _Pick(uniforms[:, None], 1.0, top_p)
+        pick = Pick(uniforms[:, None], 1.0, top_p)
         chosen = pick(torch.empty(0), scores.expand(10_000, 4)).argmax(-1)
         return torch.bincount(chosen, minlength=4) / 10_000
 

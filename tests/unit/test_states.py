@@ -8,8 +8,8 @@ import torch
 import lmsteer
 from lmsteer import cache
 from lmsteer.cache import Keep
+from lmsteer.encoding import encode
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.examples import encode
 from lmsteer.hidden import read_states
 from lmsteer.workers import Workers
 

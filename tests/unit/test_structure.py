@@ -8,10 +8,21 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
-    {"errors", "steer", "workers"},
-    {"strengths", "head", "attachment", "examples", "readers", "models", "cache", "states"},
-    {"storage", "hidden"},
-    {"training", "generation"},
+    {"errors", "steer", "workers", "heap"},
+    {
+        "strengths",
+        "head",
+        "attachment",
+        "composition",
+        "examples",
+        "encoding",
+        "readers",
+        "models",
+        "cache",
+        "states",
+    },
+    {"storage", "official", "hidden"},
+    {"training", "generation", "merging"},
     {"metrics"},
     {"calibration"},
     {"evaluation"},

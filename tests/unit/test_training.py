@@ -2,8 +2,8 @@ import pytest
 import torch
 
 import lmsteer
+from lmsteer.encoding import encode
 from lmsteer.errors import InputError, UnsupportedError
-from lmsteer.examples import encode
 from lmsteer.hidden import read_head, read_states
 from lmsteer.training.objective import Map, gradient, token_nll
 

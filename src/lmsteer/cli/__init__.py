@@ -9,10 +9,13 @@ import typer
 
 from ..errors import LmsteerError
 from .calibrate import calibrate
+from .compose import compose
 from .demo import demo
 from .display import fail, show_warnings
 from .evaluate import evaluate
 from .generate import generate
+from .grid import grid
+from .import_ import import_
 from .show import list_, show
 from .sweep import sweep
 from .train import train
@@ -30,7 +33,10 @@ app.command()(generate)
 app.command("list")(list_)
 app.command()(show)
 app.command()(calibrate)
+app.command("import")(import_)
 app.command()(sweep)
+app.command()(grid)
+app.command()(compose)
 app.command()(evaluate)
 
 

@@ -28,6 +28,8 @@ def generate(
     top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 1.0,
     seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
+    chat: Annotated[bool, typer.Option(help="prompts are a user's turns")] = False,
+    where: Annotated[str, typer.Option(help="what is steered: all, prompt or response")] = "all",
     batch_size: Annotated[int, typer.Option(help="rows computed at once")] = 64,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
@@ -59,6 +61,8 @@ def generate(
             temperature=temperature,
             seed=seed,
             batch_size=batch_size,
+            chat=chat,
+            where=where,  # type: ignore[arg-type]
             progress=progress,
         )
     for record in records:

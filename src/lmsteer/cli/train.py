@@ -50,6 +50,9 @@ def train(
     steps: Annotated[int | None, typer.Option(help="at most so many optimiser steps")] = None,
     weight: Annotated[str, typer.Option(help="what counts the same: token or text")] = "token",
     balance: Annotated[bool, typer.Option(help="even out the classes")] = False,
+    chat: Annotated[
+        bool, typer.Option(help="prompts are a user's turns, texts the answers of a chat model")
+    ] = False,
     domain: Annotated[bool, typer.Option(help="learn what all texts share, apart")] = True,
     calibrate: Annotated[bool, typer.Option(help="measure what each strength costs")] = True,
     seed: Annotated[int, typer.Option(help="of the solvers cached and paper")] = 0,
@@ -103,6 +106,7 @@ def train(
             "domain": domain,
             "weight": weight,
             "balance": balance,
+            "chat": chat,
             "held_out": held_out,
             "steps": steps,
             "memory": memory,

@@ -76,3 +76,33 @@ def tradeoff_figure(
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plot.close(figure)
+
+
+def grid_figure(
+    path: str | PathLike[str],
+    names: tuple[str, str],
+    strengths: Sequence[float],
+    rows: Mapping[tuple[float, float], Mapping[str, Estimate]],
+    shown: Sequence[str],
+) -> None:
+    """Two steers' strengths on the axes, one panel for each figure of `shown`, its values in it."""
+    plot = _pyplot()
+    figure, axes = plot.subplots(1, len(shown), figsize=(4.0 * len(shown), 3.6), squeeze=False)
+    for axis, name in zip(axes[0], shown, strict=True):
+        values = [[rows[a, b][name].value for a in strengths] for b in strengths]
+        image = axis.imshow(values, origin="lower", cmap="viridis", aspect="auto")
+        middle = (max(map(max, values)) + min(map(min, values))) / 2
+        for y, line in enumerate(values):
+            for x, value in enumerate(line):
+                colour = "white" if value < middle else "black"
+                axis.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=7, color=colour)
+        ticks = [f"{strength:+g}" for strength in strengths]
+        axis.set_xticks(range(len(ticks)), ticks)
+        axis.set_yticks(range(len(ticks)), ticks)
+        axis.set_xlabel(names[0])
+        axis.set_ylabel(names[1])
+        axis.set_title(name, fontsize=10)
+        figure.colorbar(image, ax=axis, fraction=0.046)
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plot.close(figure)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..examples import Encoded, token_rows
-from ..head import text_config
+from ..encoding import Encoded, encode_pairs
+from ..head import decoder_start, text_config
 from ..hidden import read_head, read_states
 from ..training.objective import token_nll
 from .estimates import Estimate, bootstrap
@@ -30,17 +30,17 @@ def encode_records(
     Returns:
         The texts that have a target, and how many targets each record has (an empty text none).
     """
-    rows = token_rows(tokenizer, [r.prompt for r in records], [r.text for r in records])
     context = getattr(text_config(model), "max_position_embeddings", None)
-    ids, starts, counts = [], [], [0] * len(records)
-    for number, (head, body) in enumerate(rows):
-        row, start = (head + body)[:context], max(len(head), 1)
-        if start < len(row):
-            ids.append(row)
-            starts.append(start)
-            counts[number] = len(row) - start
-    begins, ones = torch.tensor(starts, dtype=torch.int64), torch.ones(len(ids))
-    return Encoded(ids, begins, ones[:, None], ones, list(range(len(ids))), 0, 0), counts
+    encoded = encode_pairs(
+        tokenizer,
+        [r.prompt for r in records],
+        [r.text for r in records],
+        max_length=context,
+        decoder_start=decoder_start(model),
+    )
+    counts = torch.zeros(len(records), dtype=torch.int64)
+    counts[encoded.source] = encoded.target_counts
+    return encoded, counts.tolist()
 
 
 def token_losses(

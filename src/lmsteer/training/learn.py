@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from torch import nn
 
 from ..cache import Keep
+from ..encoding import Encoded, Weight, as_chat, encode
 from ..errors import InputError, UnsupportedError
-from ..examples import Encoded, Example, Weight, digest_of, encode, split_held_out, summary
-from ..head import sample_digest, text_config
+from ..examples import Example, digest_of, split_held_out, summary
+from ..head import decoder_start, sample_digest, text_config
 from ..hidden import Progress, read_head, read_states
 from ..states import States
 from ..steer import Site, Steer
@@ -48,6 +49,7 @@ class Options:
     domain: bool = True
     weight: Weight | str = "token"
     balance: bool = False
+    chat: bool = False
     held_out: float = 0.1
     salt: str = ""
     max_length: int | None = None
@@ -70,7 +72,7 @@ class Options:
 
     def keep(self, model: nn.Module, examples: Sequence[Example], max_length: int) -> Keep:
         """Where the pass lies, and what it depends on."""
-        told = "solver rank seed fast domain weight balance held_out salt steps".split()
+        told = "solver rank seed fast domain weight balance chat held_out salt steps".split()
         key = {
             "model": sample_digest(model),
             "texts": digest_of(examples),
@@ -98,12 +100,17 @@ def learn(
     _check_labels(examples, names)
     started = time.perf_counter()
     max_length = options.max_length or _longest(model, options)
+    read = examples
+    if options.chat:
+        prompts = as_chat(tokenizer, [e.prompt for e in examples])
+        read = [replace(e, prompt=p) for e, p in zip(examples, prompts, strict=True)]
     encoded = encode(
         tokenizer,
-        examples,
+        read,
         max_length=max_length,
         weight=options.weight,
         balance=options.balance,
+        decoder_start=decoder_start(model),
     )
     head = read_head(model)
     dim = head.weight.shape[1]
@@ -135,6 +142,7 @@ def learn(
         "seed": options.seed,
         "weight": options.weight,
         "balance": options.balance,
+        "chat": options.chat,
         "fast": fast,
         "processes": processes.size,
         "course": course,

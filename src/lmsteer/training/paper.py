@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attachment import read_hidden
-from ..examples import Encoded, pad_batch
+from ..encoding import Encoded, pad_batch
 from ..head import Head, input_device
 from ..hidden import Progress
 from ..states import States
@@ -109,11 +109,7 @@ def _loss(
     device, source = first.device, input_device(model)
     batch = pad_batch(encoded, texts)
     with torch.no_grad():
-        hidden = read_hidden(
-            model,
-            input_ids=batch.input_ids.to(source),
-            attention_mask=batch.attention_mask.to(source),
-        ).float()
+        hidden = read_hidden(model, **batch.inputs(source)).float()
     values = torch.ones(len(texts), len(first), device=device)
     values[:, : batch.labels.shape[1]] = batch.labels.to(device)
     change = (hidden[:, None] @ first[None]) * values[:, :, None, None]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from ..encoding import Weight
 from ..errors import InputError
-from ..examples import Example, Weight
+from ..examples import Example
+from ..heap import kept
 from ..hidden import Progress
 from ..steer import Site, Steer
 from .learn import Options, Solver, learn
@@ -33,6 +35,7 @@ def train(
     domain: bool = True,
     weight: Weight | str = "token",
     balance: bool = False,
+    chat: bool = False,
     held_out: float = 0.1,
     salt: str = "",
     max_length: int | None = None,
@@ -69,6 +72,8 @@ def train(
         domain: Learn the domain part too: what all the texts share, whatever their label.
         weight: ``"token"`` (each target token counts the same) or ``"text"`` (each text does).
         balance: Give both signs of the label the same total weight.
+        chat: The model is a chat model: each prompt is a user's turn, put into the tokenizer's chat
+            template, and the text is the answer, from which alone is learned.
         held_out: Share of the texts to stop and to report on, in [0, 1).
         salt: Another salt holds out other texts.
         max_length: Longer texts are cut to so many tokens; by default the model's context, at
@@ -108,6 +113,7 @@ def train(
         domain=domain,
         weight=weight,
         balance=balance,
+        chat=chat,
         held_out=held_out,
         salt=salt,
         max_length=max_length,
@@ -117,7 +123,8 @@ def train(
         resume=resume,
         progress=progress,
     )
-    (steer,) = learn(model, tokenizer, examples, [name or "steer"], options)
+    with kept():
+        (steer,) = learn(model, tokenizer, examples, [name or "steer"], options)
     return _calibrated(model, tokenizer, steer, progress) if calibrate else steer
 
 
@@ -151,7 +158,8 @@ def train_jointly(
         InputError: As `train`, or labels that do not fit the names.
     """
     told = Options(**options)
-    steers = learn(model, tokenizer, examples, names, told)
+    with kept():
+        steers = learn(model, tokenizer, examples, names, told)
     if not calibrate:
         return steers
     return [_calibrated(model, tokenizer, steer, told.progress) for steer in steers]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-
-from .attachment import attach
-from .errors import InputError, MismatchError
-from .hidden import Progress
-from .steer import Steer
-from .strengths import resolve_strength
+from ..encoding import as_chat, encoder_ids, prompt_ids
+from ..errors import InputError, MismatchError
+from ..head import decoder_start, head_device
+from ..hidden import Progress
+from ..steer import Steer
+from ..strengths import resolve_strength
+from .decoding import Decoding, decode
+from .sampling import Pick, Row, uniforms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,7 +53,11 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     seed: int = 0,
+    beams: int = 1,
     batch_size: int = 64,
+    share_prompts: bool = True,
+    chat: bool = False,
+    where: Literal["all", "prompt", "response"] = "all",
     progress: Progress | None = None,
     **generate_options: Any,
 ) -> list[Generation]:
@@ -80,7 +83,14 @@ def generate(
         temperature: Divides the scores; 0 takes the likeliest token always.
         top_p: Nucleus sampling: only the likeliest tokens whose probabilities reach `top_p`.
         seed: Another seed gives other samples.
+        beams: More than 1: beam search of so many beams instead of sampling; the `samples` best
+            are returned, at most `beams`.
         batch_size: Rows computed at once.
+        share_prompts: Read each prompt once for all its samples and strengths (with steers at the
+            input site, once for each strength).
+        chat: The model is a chat model: each prompt is a user's turn. Records hold the prompt as
+            the model reads it, in its chat template.
+        where: Positions that are steered, as in `attach`.
         progress: Called as ``progress("generate", done, total)``.
         **generate_options: Passed on to the model's own ``generate``.
 
@@ -93,31 +103,31 @@ def generate(
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     _check(prompts, samples, max_new_tokens, temperature, top_p, batch_size)
-    rows = _rows(prompts, strengths, samples, per_prompt)
-    encoded = _encode(tokenizer, prompts)
-    # Longest first: rows of a batch need few pads, and memory is at its peak at once.
+    if "num_beams" in generate_options or "num_return_sequences" in generate_options:
+        raise InputError("give beams= and samples= instead of num_beams and num_return_sequences")
+    if beams > 1 and samples > beams:
+        raise InputError(f"{beams} beams give at most {beams} samples, {samples} were asked for")
+    rows = _rows(prompts, strengths, 1 if beams > 1 else samples, per_prompt)
+    if chat:
+        prompts = as_chat(tokenizer, prompts)
+    encodes = decoder_start(model) is not None
+    encoded = encoder_ids(tokenizer, prompts) if encodes else _encode(tokenizer, prompts)
+    how = Decoding(max_new_tokens, min_new_tokens, beams, where, share_prompts, generate_options)
+    # Longest first: rows of a batch need few pads, and memory is at its peak at once. Rows of one
+    # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))
-    texts = [""] * len(rows)
+    texts: list[list[str]] = [[]] * len(rows)
     for start in range(0, len(rows), batch_size):
         part = order[start : start + batch_size]
         batch = [rows[i] for i in part]
-        pick = _Pick(
-            _uniforms(prompts, batch, seed, max_new_tokens).to(model.device), temperature, top_p
-        )
-        ids = _run(
-            model,
-            tokenizer,
-            [encoded[row.prompt] for row in batch],
-            batch,
-            pick,
-            max_new_tokens,
-            min_new_tokens,
-            generate_options,
-        )
-        for i, text in zip(
-            part, tokenizer.batch_decode(ids, skip_special_tokens=True), strict=True
-        ):
-            texts[i] = text
+        pick = None
+        if beams == 1:
+            drawn = uniforms(prompts, batch, seed, max_new_tokens).to(head_device(model))
+            pick = Pick(drawn, temperature, top_p)
+        ids = decode(model, tokenizer, [encoded[row.prompt] for row in batch], batch, pick, how)
+        found = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        for i, place in enumerate(part):
+            texts[place] = found[i * beams : (i + 1) * beams]
         if progress:
             progress("generate", min(start + batch_size, len(rows)), len(rows))
     return [
@@ -125,18 +135,12 @@ def generate(
             prompts[row.prompt],
             text,
             {steer.name: value for steer, value in row.strengths.items()},
-            row.sample,
+            row.sample + number,
             seed,
         )
-        for row, text in zip(rows, texts, strict=True)
+        for row, written in zip(rows, texts, strict=True)
+        for number, text in enumerate(written[:samples] if beams > 1 else written)
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Row:
-    prompt: int
-    strengths: Mapping[Steer, float]
-    sample: int
 
 
 def _check(
@@ -167,7 +171,7 @@ def _rows(
     strengths: Strengths | Sequence[Strengths],
     samples: int,
     per_prompt: bool,
-) -> list[_Row]:
+) -> list[Row]:
     given = [strengths] if isinstance(strengths, Mapping) else list(strengths)
     several = [{steer: resolve_strength(steer, s) for steer, s in one.items()} for one in given]
     if not several:
@@ -178,7 +182,7 @@ def _rows(
             f"mappings for {len(prompts)} prompts"
         )
     return [
-        _Row(prompt, mapping, sample)
+        Row(prompt, mapping, sample)
         for prompt in range(len(prompts))
         for mapping in ([several[prompt]] if per_prompt else several)
         for sample in range(samples)
@@ -186,11 +190,8 @@ def _rows(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    encoded = [list(ids) for ids in tokenizer(list(prompts))["input_ids"]]
-    for prompt, ids in zip(prompts, encoded, strict=True):
-        # Some tokenizers end every text; a prompt is not at its end.
-        if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id and prompt:
-            ids.pop()
+    encoded = prompt_ids(tokenizer, prompts)
+    for ids in encoded:
         if not ids:
             start = tokenizer.bos_token_id
             start = tokenizer.eos_token_id if start is None else start
@@ -198,93 +199,3 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[
                 raise InputError("an empty prompt needs a tokenizer with a beginning-of-text token")
             ids.append(start)
     return encoded
-
-
-def _uniforms(prompts: Sequence[str], batch: Sequence[_Row], seed: int, length: int) -> Tensor:
-    """``(rows, length)`` uniform numbers in [0, 1), each row a function of its own record."""
-    drawn = torch.empty(len(batch), length)
-    for i, row in enumerate(batch):
-        mix = sorted((steer.name, float(value)) for steer, value in row.strengths.items() if value)
-        key = repr((seed, prompts[row.prompt], mix, row.sample))
-        number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
-        drawn[i] = torch.rand(length, generator=torch.Generator().manual_seed(number))
-    return drawn
-
-
-class _Pick:
-    """A logits processor that samples: it leaves one token possible, for greedy search to take.
-
-    Sampling by inverting the cumulative distribution needs one number a token, drawn beforehand,
-    where drawing from the model's own batch would tie every row to its neighbours.
-    """
-
-    def __init__(self, uniforms: Tensor, temperature: float, top_p: float) -> None:
-        self.uniforms, self.temperature, self.top_p = uniforms, temperature, top_p
-        self.step = 0
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self.temperature == 0:
-            return scores
-        chance, ids = torch.sort((scores.float() / self.temperature).softmax(-1), descending=True)
-        below = chance.cumsum(-1)
-        # The nucleus holds every token before which less than top_p has been reached.
-        inside = below - chance < self.top_p
-        mass = (chance * inside).sum(-1, keepdim=True)
-        goal = self.uniforms[:, self.step, None] * mass
-        self.step += 1
-        place = torch.searchsorted(below, goal, right=True)
-        place = place.minimum(inside.sum(-1, keepdim=True) - 1)
-        chosen = ids.gather(-1, place)
-        return torch.full_like(scores, float("-inf")).scatter_(-1, chosen, 0.0)
-
-
-def _run(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: Sequence[Sequence[int]],
-    batch: Sequence[_Row],
-    pick: _Pick,
-    max_new_tokens: int,
-    min_new_tokens: int,
-    options: Mapping[str, Any],
-) -> Tensor:
-    """Ids of the continuations, without the prompts."""
-    from transformers import GenerationConfig, LogitsProcessorList
-
-    pad = tokenizer.pad_token_id
-    pad = next(i for i in (pad, tokenizer.eos_token_id, 0) if i is not None)
-    longest = max(map(len, encoded))
-    input_ids = torch.full((len(encoded), longest), pad)
-    attention_mask = torch.zeros_like(input_ids)
-    for row, ids in enumerate(encoded):
-        input_ids[row, longest - len(ids) :] = torch.tensor(ids)
-        attention_mask[row, longest - len(ids) :] = 1
-    defaults = model.generation_config
-    config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        min_new_tokens=min_new_tokens or None,
-        do_sample=False,
-        pad_token_id=pad,
-        bos_token_id=defaults.bos_token_id,
-        eos_token_id=defaults.eos_token_id,
-        decoder_start_token_id=defaults.decoder_start_token_id,
-    )
-    with attach(model, _by_row(batch)), torch.inference_mode():
-        output = model.generate(  # type: ignore[operator]
-            input_ids=input_ids.to(model.device),
-            attention_mask=attention_mask.to(model.device),
-            generation_config=config,
-            logits_processor=LogitsProcessorList([pick]),
-            **options,
-        )
-    return output if model.config.is_encoder_decoder else output[:, longest:]
-
-
-def _by_row(batch: Sequence[_Row]) -> dict[Steer, float | Tensor]:
-    """Strengths of the batch: plain numbers where all rows agree, else one value a row."""
-    steers = dict.fromkeys(steer for row in batch for steer in row.strengths)
-    mixed: dict[Steer, float | Tensor] = {}
-    for steer in steers:
-        values = [float(row.strengths.get(steer, 0.0)) for row in batch]
-        mixed[steer] = values[0] if len(set(values)) == 1 else torch.tensor(values)
-    return mixed

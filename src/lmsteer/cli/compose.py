@@ -1,0 +1,68 @@
+"""`lmsteer compose`."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from .display import err, escape, hush_transformers
+
+
+def compose(
+    steers: Annotated[list[str], typer.Argument(help="NAME=STRENGTH, two or more")],
+    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the steer to")],
+    how: Annotated[
+        str, typer.Option(help="sum (what attaching them together does) or product (the theory's)")
+    ] = "sum",
+    model: Annotated[
+        str | None, typer.Option(help="where names are of steers that come with a model")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
+) -> None:
+    """Make one steer of several at fixed strengths, and tell how they interfere.
+
+    Example: lmsteer compose sentiment=2 polite=-1 --out kind-of-rude
+    """
+    from ..composition import compose as composed
+    from ..composition import interference
+    from ..models import load_model
+    from ..storage import check_writable, read_steer
+    from ..strengths import resolve_strength
+    from .strengths import read_mix
+
+    check_writable(out_folder, force=force)
+    if model is not None:
+        hush_transformers()
+        network, _ = load_model(model, device="cpu")
+        mix = {steer: values for steer, values in read_mix(steers, network)}
+    else:
+        mix = {}
+        for spec in steers:
+            name, _, value = spec.rpartition("=")
+            if not name:
+                raise InputError(f"expected NAME=STRENGTH, such as sentiment=2; was: {spec!r}")
+            steer = read_steer(name)
+            mix[steer] = [resolve_strength(steer, value)]
+    several = [steer.name for steer, values in mix.items() if len(values) != 1]
+    if several:
+        raise InputError(f"compose takes one strength a steer; {several[0]} was given more")
+    strengths = {steer: values[0] for steer, values in mix.items()}
+    steer = composed(strengths, how=how, name=out_folder.name)
+    steer.save(out_folder, force=force)
+    for one, other in itertools.combinations(strengths, 2):
+        cosine = interference(one, other)
+        # The sign that counts is of what is added, strengths included.
+        together = cosine * (1 if strengths[one] * strengths[other] >= 0 else -1)
+        verdict = "unrelated" if abs(together) < 0.1 else "add up" if together > 0 else "oppose"
+        err.print(
+            f"{escape(one.name)} and {escape(other.name)}: cosine of the maps {cosine:+.3f}; at "
+            f"these strengths they are {verdict}"
+            if verdict == "unrelated"
+            else f"{escape(one.name)} and {escape(other.name)}: cosine of the maps {cosine:+.3f}; "
+            f"at these strengths they {verdict}"
+        )
+    err.print(f"[bold]{escape(str(out_folder))}[/]: {escape(repr(steer))}")

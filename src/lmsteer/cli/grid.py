@@ -1,0 +1,111 @@
+"""`lmsteer grid`: two steers at every pair of strengths."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import InputError
+from .display import escape, hush_transformers, out, progress_bars
+
+
+def grid(
+    steer: Annotated[list[str], typer.Option(help="two of them: folders, shipped steers, Hub ids")],
+    low: Annotated[float, typer.Option("--from", help="lowest strength")] = -2.0,
+    high: Annotated[float, typer.Option("--to", help="highest strength")] = 2.0,
+    steps: Annotated[int, typer.Option(help="strengths of each")] = 5,
+    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    prompts: Annotated[
+        str, typer.Option(help="file of prompts, or bundled:neutral")
+    ] = "bundled:neutral",
+    count: Annotated[int, typer.Option(help="how many of the prompts, from the first")] = 50,
+    samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 2,
+    tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
+    top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="as in sweep; one for each steer tells most")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
+    figure: Annotated[
+        Path | None, typer.Option(help="draw it to this file (PNG, PDF, SVG)")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+) -> None:
+    """Mix two steers at every pair of strengths: does each still do its own work?
+
+    Example: lmsteer grid --steer sentiment --steer toxicity --scorer sentiment --scorer toxicity
+    """
+    from ..composition import interference
+    from ..evaluation.figure import grid_figure
+    from ..evaluation.measure import measure
+    from ..generation import generate
+    from ..metrics import load_scorer
+    from ..models import load_model
+    from ..readers import read_prompts
+    from ..storage import load_steer
+    from ..strengths import StrengthWarning
+
+    if len(steer) != 2:
+        raise InputError(f"a grid is of two steers: give --steer twice, was: {steer}")
+    if steps < 2 or not low < high:
+        raise InputError(
+            f"a grid needs --from below --to and at least 2 --steps, was: {low}, {high}, {steps}"
+        )
+    scorers = {name: load_scorer(name) for name in scorer or ["sentiment"]}
+    hush_transformers()
+    network, tokenizer = load_model(model, device=device, dtype=dtype)
+    one, other = (load_steer(name, network) for name in steer)
+    strengths = [round(low + (high - low) * i / (steps - 1), 6) for i in range(steps)]
+    pairs = [(a, b) for b in strengths for a in strengths]
+    warnings.simplefilter("ignore", StrengthWarning)  # to go past the safe range is the purpose
+    with progress_bars(quiet=json_) as progress:
+        records = generate(
+            network,
+            tokenizer,
+            read_prompts(prompts)[:count],
+            strengths=[{one: a, other: b} for a, b in pairs],
+            samples=samples,
+            max_new_tokens=tokens,
+            min_new_tokens=tokens,
+            top_p=top_p,
+            seed=seed,
+            progress=progress,
+        )
+        rows = {}
+        for number, (a, b) in enumerate(pairs, start=1):
+            wanted = {one.name: a, other.name: b}
+            part = [r for r in records if r.strengths == wanted]
+            rows[a, b] = measure(network, tokenizer, part, scorers, worst=False)
+            if progress:
+                progress("measure", number, len(pairs))
+    shown = [*scorers, "perplexity"]
+    if figure is not None:
+        grid_figure(figure, (one.name, other.name), strengths, rows, shown)
+    cosine = interference(one, other)
+    if json_:
+        listed = [
+            {one.name: a, other.name: b, **{k: asdict(v) for k, v in row.items()}}
+            for (a, b), row in rows.items()
+        ]
+        print(json.dumps({"seed": seed, "cosine": cosine, "rows": listed}))
+        return
+    for name in shown:
+        table = Table(
+            f"{escape(other.name)} \\ {escape(one.name)}",
+            *(f"{a:+g}" for a in strengths),
+            title=name,
+        )
+        for b in reversed(strengths):
+            table.add_row(f"{b:+g}", *(f"{rows[a, b][name].value:.3g}" for a in strengths))
+        out.print(table)
+    out.print(f"cosine of the maps: {cosine:+.3f}; {len(records) // len(pairs)} texts a pair")
+    if figure is not None:
+        out.print(f"figure: {escape(str(figure))}")

@@ -1,0 +1,275 @@
+"""Text as tokens: prompts, texts and what encoders read, with pads and prompts masked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .errors import InputError
+from .examples import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Weight = Literal["token", "text"]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Tokenised examples. Texts without any target token are already left out.
+
+    Args:
+        ids: Token ids of each text, with its prompt; of an encoder-decoder model, what the
+            decoder reads.
+        starts: ``(texts,)`` number of the first token that may be a target, at least 1.
+        labels: ``(texts, styles)`` in [-1, 1].
+        token_weights: ``(texts,)`` what each target token of the text counts; averages 1 over
+            tokens.
+        source: The number of each text among the examples that were given.
+        truncated: How many texts were cut to the model's context.
+        skipped: How many texts had no target token (one-token texts, prompts that fill the
+            context).
+        pad_id: Any valid id; pads are masked.
+        sources: Of an encoder-decoder model, what the encoder reads: the prompt of each text.
+    """
+
+    ids: list[list[int]]
+    starts: Int[Tensor, " texts"]
+    labels: Float[Tensor, "texts styles"]
+    token_weights: Float[Tensor, " texts"]
+    source: list[int]
+    truncated: int
+    skipped: int
+    pad_id: int = 0
+    sources: list[list[int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def only(self, texts: Sequence[int]) -> Encoded:
+        """The given texts alone."""
+        index = torch.tensor(list(texts), dtype=torch.int64)
+        return replace(
+            self,
+            ids=[self.ids[i] for i in texts],
+            starts=self.starts[index],
+            labels=self.labels[index],
+            token_weights=self.token_weights[index],
+            source=[self.source[i] for i in texts],
+            sources=None if self.sources is None else [self.sources[i] for i in texts],
+        )
+
+    @property
+    def target_counts(self) -> Int[Tensor, " texts"]:
+        """``(texts,)`` number of target tokens of each text."""
+        return torch.tensor([len(ids) for ids in self.ids]) - self.starts
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    max_length: int,
+    weight: Weight | str = "token",
+    balance: bool = False,
+    decoder_start: int | None = None,
+) -> Encoded:
+    """Tokenise examples and weigh them. The tokenizer is left as it was.
+
+    A prompt and its text are tokenised apart, as they are when a model continues a prompt. The
+    tokenizer's own beginning-of-text token is kept; an end token is not a target, because it
+    would dominate what the domain part learns.
+
+    Args:
+        tokenizer: Of the model that will read the texts.
+        examples: At least one.
+        max_length: Longer texts are cut to so many tokens, and counted.
+        weight: ``"token"``, every target token counts the same; ``"text"``, every text does.
+        balance: Scale the weights so that both signs of the label carry the same total of
+            ``weight * |label|``; neutral texts keep theirs.
+        decoder_start: The token that an encoder-decoder model's decoder begins with: its encoder
+            reads the prompts, and the texts are the decoder's targets. None: a causal model.
+    """
+    if weight not in ("token", "text"):
+        raise InputError(f'weight must be "token" or "text", was: {weight!r}')
+    prompts, texts = [e.prompt for e in examples], [e.text for e in examples]
+    plain = encode_pairs(
+        tokenizer, prompts, texts, max_length=max_length, decoder_start=decoder_start
+    )
+    ids, source = plain.ids, plain.source
+    if not ids:
+        raise InputError(
+            f"none of the {len(examples)} texts has a token to learn from: each needs at least "
+            "two tokens, or a prompt and one"
+        )
+    labels = torch.tensor([[float(label) for label in examples[i].labels] for i in source])
+    counts = plain.target_counts
+    weights = torch.ones(len(ids)) if weight == "token" else 1.0 / counts
+    if balance:
+        if labels.shape[1] > 1:
+            raise InputError("balance= evens out one style; with several labels a text, leave it")
+        label = labels[:, 0]
+        sides = [label > 0, label < 0]
+        masses = [(weights * counts * label.abs())[side].sum() for side in sides]
+        for side, mass in zip(sides, masses, strict=True):
+            weights[side] *= sum(masses) / (2 * mass) if mass > 0 else 1.0
+    weights = weights * counts.sum() / (weights * counts).sum()
+    return replace(plain, labels=labels, token_weights=weights)
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    texts: Sequence[str],
+    *,
+    max_length: int | None,
+    decoder_start: int | None = None,
+) -> Encoded:
+    """Prompts and texts as tokens, the texts' own the targets; all labels and weights 1."""
+    ids: list[list[int]] = []
+    starts: list[int] = []
+    source: list[int] = []
+    truncated = 0
+    bodies = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    if decoder_start is None:
+        heads = prompt_ids(tokenizer, prompts)
+    else:
+        heads = [[decoder_start, *_leading_special(tokenizer)]] * len(bodies)
+    for number, (head, body) in enumerate(zip(heads, bodies, strict=True)):
+        whole = head + list(body)
+        row = whole[:max_length]
+        start = max(len(head), 1)  # the very first token has no context to be predicted from
+        truncated += len(row) < len(whole)
+        if start < len(row):
+            ids.append(row)
+            starts.append(start)
+            source.append(number)
+    sources = None
+    if decoder_start is not None:
+        sources = encoder_ids(tokenizer, [prompts[i] for i in source], max_length=max_length)
+    pad = getattr(tokenizer, "pad_token_id", None)
+    begins, ones = torch.tensor(starts, dtype=torch.int64), torch.ones(len(ids))
+    skipped = len(bodies) - len(ids)
+    return Encoded(ids, begins, ones[:, None], ones, source, truncated, skipped, pad or 0, sources)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+    """Prompts as a causal model reads them: after the tokenizer's own beginning, without an end."""
+    lead = _leading_special(tokenizer)
+    rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    # A chat template writes the beginning itself.
+    return [
+        list(row) if lead and list(row[: len(lead)]) == lead else lead + list(row) for row in rows
+    ]
+
+
+def encoder_ids(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, max_length: int | None = None
+) -> list[list[int]]:
+    """Prompts as an encoder reads them: with the tokenizer's own beginning and end."""
+    rows = [list(row)[:max_length] for row in tokenizer(list(prompts))["input_ids"]]
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else 0
+    return [row or [end] for row in rows]
+
+
+def as_chat(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[str]:
+    """Each prompt as a user's turn of a chat, up to where the model's answer begins.
+
+    Raises:
+        InputError: The tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise InputError(
+            "chat=True (--chat) needs a tokenizer with a chat template, and this model's has none; "
+            "write the prompts out as the model expects them instead"
+        )
+    return [
+        str(
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+            )
+        )
+        for prompt in prompts
+    ]
+
+
+def _leading_special(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The special tokens that this tokenizer puts before a text (`<s>`, or nothing)."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = list(tokenizer("a")["input_ids"])
+    for start in range(len(full) - len(plain) + 1):
+        if full[start : start + len(plain)] == list(plain):
+            return full[:start]
+    return []
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Texts padded on the right to one length.
+
+    Args:
+        input_ids: ``(rows, seq)``.
+        attention_mask: ``(rows, seq)``, 0 on pads.
+        is_target: ``(rows, seq)``, True where the token is learned: never on pads, prompts or
+            the first token.
+        labels: ``(rows, styles)``.
+        text: ``(rows,)``, number of each row among the encoded texts.
+        source_ids: ``(rows, source)``, what an encoder reads; None for a causal model.
+        source_mask: ``(rows, source)``, 0 on its pads.
+    """
+
+    input_ids: Int[Tensor, "rows seq"]
+    attention_mask: Int[Tensor, "rows seq"]
+    is_target: Bool[Tensor, "rows seq"]
+    labels: Float[Tensor, "rows styles"]
+    text: Int[Tensor, " rows"]
+    source_ids: Int[Tensor, "rows source"] | None = None
+    source_mask: Int[Tensor, "rows source"] | None = None
+
+    def inputs(self, device: torch.device) -> dict[str, Tensor]:
+        """What the model's forward takes."""
+        ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
+        if self.source_ids is None or self.source_mask is None:
+            return {"input_ids": ids, "attention_mask": mask}
+        return {
+            "input_ids": self.source_ids.to(device),
+            "attention_mask": self.source_mask.to(device),
+            "decoder_input_ids": ids,
+            "decoder_attention_mask": mask,
+        }
+
+
+def batch_texts(encoded: Encoded, tokens: int) -> Iterator[list[int]]:
+    """All texts once, by number, sorted by length, in batches of at most `tokens` ids and pads."""
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded.ids[i]), reverse=True)
+    start = 0
+    while start < len(order):
+        rows = max(1, tokens // len(encoded.ids[order[start]]))
+        yield order[start : start + rows]
+        start += rows
+
+
+def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:
+    """The given texts as one batch."""
+    input_ids, mask = _padded([encoded.ids[i] for i in texts], encoded.pad_id)
+    text = torch.tensor(list(texts), dtype=torch.int64)
+    position = torch.arange(input_ids.shape[1])[None]
+    is_target = mask.bool() & (position >= encoded.starts[text][:, None])
+    batch = Batch(input_ids, mask, is_target, encoded.labels[text], text)
+    if encoded.sources is None:
+        return batch
+    source_ids, source_mask = _padded([encoded.sources[i] for i in texts], encoded.pad_id)
+    return replace(batch, source_ids=source_ids, source_mask=source_mask)
+
+
+def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """``(rows, longest)`` ids padded on the right, and their mask."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    return ids, (torch.arange(longest)[None] < lengths[:, None]).long()

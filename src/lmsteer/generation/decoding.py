@@ -1,0 +1,161 @@
+"""One batch through the model: pads, the prompts' shared cache, and the model's own `generate`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from ..attachment import Where, alone, attach, read_hidden
+from ..head import decoder_start, input_device
+from ..steer import Steer
+from .sampling import Pick, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a batch is continued; see `generate`."""
+
+    max_new_tokens: int
+    min_new_tokens: int = 0
+    beams: int = 1
+    where: Where = "all"
+    share_prompts: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def decode(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[Sequence[int]],
+    batch: Sequence[Row],
+    pick: Pick | None,
+    how: Decoding,
+) -> Int[Tensor, "rows seq"]:
+    """Ids of the continuations, without the prompts.
+
+    Args:
+        model: Any that generates.
+        tokenizer: For its pad and end tokens.
+        encoded: Ids of each row's prompt.
+        batch: What each row is steered by.
+        pick: Draws the tokens; None for beam search, which returns `beams` rows for each row.
+        how: The rest.
+    """
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    pad = tokenizer.pad_token_id
+    pad = next(i for i in (pad, tokenizer.eos_token_id, 0) if i is not None)
+    start = decoder_start(model)
+    ids, mask = _padded(encoded, pad, left=start is None)
+    ids, mask = ids.to(input_device(model)), mask.to(input_device(model))
+    defaults = model.generation_config
+    config = GenerationConfig(
+        max_new_tokens=how.max_new_tokens,
+        min_new_tokens=how.min_new_tokens or None,
+        do_sample=False,
+        num_beams=how.beams,
+        num_return_sequences=how.beams,
+        pad_token_id=pad,
+        bos_token_id=defaults.bos_token_id,
+        eos_token_id=defaults.eos_token_id,
+        decoder_start_token_id=start,
+        forced_bos_token_id=defaults.forced_bos_token_id,
+    )
+    options = dict(how.options)
+    with alone(model), torch.inference_mode():
+        if how.share_prompts and how.beams == 1 and options.get("use_cache", True):
+            cache = _read_prompts(model, ids, mask, batch, how.where)
+            options |= {} if cache is None else {"past_key_values": cache}
+        with attach(model, by_row(batch), where=how.where, expand=how.beams):
+            output = model.generate(  # type: ignore[operator]
+                input_ids=ids,
+                attention_mask=mask,
+                generation_config=config,
+                logits_processor=LogitsProcessorList([] if pick is None else [pick]),
+                **options,
+            )
+    return output[:, ids.shape[1] :] if start is None else output[:, 1:]
+
+
+def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
+    """Strengths of the batch: plain numbers where all rows agree, else one value a row."""
+    steers = dict.fromkeys(steer for row in batch for steer in row.strengths)
+    mixed: dict[Steer, float | Tensor] = {}
+    for steer in steers:
+        values = [float(row.strengths.get(steer, 0.0)) for row in batch]
+        mixed[steer] = values[0] if len(set(values)) == 1 else torch.tensor(values)
+    return mixed
+
+
+def _padded(
+    encoded: Sequence[Sequence[int]], pad: int, *, left: bool
+) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"]]:
+    """A decoder goes on at the right end; an encoder may count positions from the left."""
+    longest = max(map(len, encoded))
+    ids = torch.full((len(encoded), longest), pad)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(encoded):
+        place = slice(longest - len(prompt), longest) if left else slice(0, len(prompt))
+        ids[row, place] = torch.tensor(prompt)
+        mask[row, place] = 1
+    return ids, mask
+
+
+def _read_prompts(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, batch: Sequence[Row], where: Where
+) -> Any | None:
+    """The cache of all but the last token of each prompt, each different one read once.
+
+    What the head does to a strength does not reach the cache, so rows that differ by it share
+    one prompt; a steer at the input site changes what is read, so there the strengths count too.
+
+    Returns:
+        The cache, a row a row of the batch; None where nothing would be saved, or the model's
+        cache is of a kind of its own.
+    """
+    from transformers import DynamicCache
+
+    keys = [
+        (row.prompt, *((s.name, v) for s, v in row.strengths.items() if s.site == "input" and v))
+        for row in batch
+    ]
+    different = dict.fromkeys(keys)
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    if (
+        len(different) == len(batch)
+        or ids.shape[1] < 2
+        or where != "all"
+        or not takes_positions
+        or decoder_start(model) is not None
+        or getattr(model, "_is_stateful", False)
+    ):
+        return None
+    first = [keys.index(key) for key in different]
+    number = {key: i for i, key in enumerate(different)}
+    read = mask[first, :-1]
+    cache = DynamicCache(config=model.config)
+    reading = {
+        steer: strength
+        for steer, strength in by_row([batch[i] for i in first]).items()
+        if steer.site == "input"
+    }
+    with attach(model, reading):
+        read_hidden(
+            model,
+            input_ids=ids[first, :-1],
+            attention_mask=read,
+            position_ids=(read.cumsum(-1) - 1).clamp_min(0),
+            past_key_values=cache,
+            use_cache=True,
+        )
+    cache.batch_select_indices(torch.tensor([number[key] for key in keys], device=ids.device))
+    return cache

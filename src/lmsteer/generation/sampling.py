@@ -1,0 +1,73 @@
+"""Sampling whose random numbers belong to a record, not to the batch it is computed in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..steer import Steer
+
+# Likeliest tokens that are looked at first: most nuclei are smaller, and sorting the whole
+# vocabulary at every token costs more than the model's own work where models are small.
+_FIRST = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One text to be written: the number of its prompt, its strengths, its sample number."""
+
+    prompt: int
+    strengths: Mapping[Steer, float]
+    sample: int
+
+
+def uniforms(
+    prompts: Sequence[str], batch: Sequence[Row], seed: int, length: int
+) -> Float[Tensor, "rows length"]:
+    """Uniform numbers in [0, 1), each row a function of its own record."""
+    drawn = torch.empty(len(batch), length)
+    for i, row in enumerate(batch):
+        mix = sorted((steer.name, float(value)) for steer, value in row.strengths.items() if value)
+        key = repr((seed, prompts[row.prompt], mix, row.sample))
+        number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
+        drawn[i] = torch.rand(length, generator=torch.Generator().manual_seed(number))
+    return drawn
+
+
+class Pick:
+    """A logits processor that samples: it leaves one token possible, for greedy search to take.
+
+    Sampling by inverting the cumulative distribution needs one number a token, drawn beforehand,
+    where drawing from the model's own batch would tie every row to its neighbours.
+    """
+
+    def __init__(self, drawn: Float[Tensor, "rows length"], temperature: float, top_p: float):
+        self.drawn, self.temperature, self.top_p = drawn, temperature, top_p
+        self.step = 0
+
+    def __call__(
+        self, input_ids: Tensor, scores: Float[Tensor, "rows vocab"]
+    ) -> Float[Tensor, "rows vocab"]:
+        """The same scores for greedy search; else 0 for the token drawn, and -inf elsewhere."""
+        if self.temperature == 0:
+            return scores
+        chance = (scores.float() / self.temperature).softmax(-1)
+        top, ids = chance.topk(min(_FIRST, chance.shape[1]))
+        below = top.cumsum(-1)
+        # The nucleus holds every token before which less than top_p has been reached.
+        if bool((below[:, -1] < self.top_p).any()) and top.shape[1] < chance.shape[1]:
+            top, ids = chance.sort(descending=True)
+            below = top.cumsum(-1)
+        inside = below - top < self.top_p
+        mass = (top * inside).sum(-1, keepdim=True)
+        goal = self.drawn[:, self.step, None] * mass
+        self.step += 1
+        place = torch.searchsorted(below, goal, right=True)
+        place = place.minimum(inside.sum(-1, keepdim=True) - 1)
+        chosen = ids.gather(-1, place)
+        return torch.full_like(scores, float("-inf")).scatter_(-1, chosen, 0.0)

@@ -1,0 +1,75 @@
+"""`stream`: one steered text, piece by piece, as it is written."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .generate import Strengths, generate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    *,
+    strengths: Strengths = {},  # noqa: B006 - never changed
+    **options: Any,
+) -> Iterator[str]:
+    """Continue one prompt, and hand out the text in pieces; joined they are `generate`'s text.
+
+    The text is written by a thread of its own, which stops soon after the iterator is closed.
+    Other calls of `generate` and `stream` on this model wait until it has finished.
+
+    Args:
+        model: A causal or encoder-decoder language model.
+        tokenizer: The model's own.
+        prompt: One prompt.
+        strengths: Of each steer, as in `generate`.
+        **options: Of `generate`: `max_new_tokens`, `top_p`, `seed`, `chat`, ...
+
+    Yields:
+        Pieces of the text, whole words mostly.
+    """
+    from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
+
+    closed = threading.Event()
+
+    class Closed(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
+            return torch.full((len(input_ids),), closed.is_set(), device=input_ids.device)
+
+    pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    failures: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            generate(
+                model,
+                tokenizer,
+                prompt,
+                strengths=strengths,
+                streamer=pieces,
+                stopping_criteria=StoppingCriteriaList([Closed()]),
+                **options,
+            )
+        except BaseException as error:  # handed on to whoever reads the pieces
+            failures.append(error)
+        finally:
+            pieces.end()
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        yield from (piece for piece in pieces if piece)
+    finally:
+        closed.set()
+        thread.join()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,99 @@
+"""`merge`: a plain model at fixed strengths, which runs anywhere at no cost."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .attachment import attach, check_fit
+from .errors import UnsupportedError
+from .head import decoder_start, head_of, input_device, input_tables, text_config
+from .steer import Steer
+from .strengths import resolve_strength
+
+
+@torch.no_grad()
+def merge(
+    model: nn.Module, strengths: Mapping[Steer, float | str], *, in_place: bool = False
+) -> nn.Module:
+    """A model whose own weights hold the steers at fixed strengths.
+
+    At the output site the head's rows become ``e + strength * (e @ Q) @ P.T``, at the input site
+    the table's rows ``e + strength * (e @ P) @ Q.T``; both are computed in float32 and rounded to
+    the model's dtype once. A head that is tied to the input table is untied first, so that only
+    the site that is steered changes; the model grows by one table then.
+
+    Args:
+        model: Any language model with a plain linear head; must have no steer attached.
+        strengths: Signed strength of each steer, or words for calibrated ones, as in `attach`.
+        in_place: Change `model` itself instead of a copy, where memory is short. Nothing undoes
+            it.
+
+    Returns:
+        The merged model, of the same class: save it with ``save_pretrained``.
+
+    Raises:
+        MismatchError: A steer of another model.
+        UnsupportedError: A quantised head, or a model that turns out not to score as the steered
+            one does (checked on a few tokens; with `in_place` the model is then spoiled).
+    """
+    for steer in strengths:
+        check_fit(model, steer)
+    fixed = {steer: resolve_strength(steer, s) for steer, s in strengths.items()}
+    fixed = {steer: s for steer, s in fixed.items() if s}
+    head = head_of(model)
+    if type(head) is not nn.Linear or not head.weight.is_floating_point():
+        raise UnsupportedError(
+            f"merging needs a plain linear head, this one is a {type(head).__name__}; merge into "
+            "the unquantised model, then quantise"
+        )
+    with attach(model, fixed):
+        wanted = _probe(model)
+    merged: Any = model if in_place else copy.deepcopy(model)
+    tables = input_tables(merged)
+    if fixed and head_of(merged).weight.data_ptr() == tables[0].weight.data_ptr():
+        _untie(merged)
+    for site, weight in (("output", head_of(merged).weight), ("input", tables[0].weight)):
+        base, total = weight.float(), weight.float()
+        for steer, strength in fixed.items():
+            if steer.site != site:
+                continue
+            P, Q = steer.P.to(base), steer.Q.to(base)
+            first, second = (Q, P) if site == "output" else (P, Q)
+            # All of one site act on the base rows, and add up.
+            total = total + strength * (base @ first) @ second.T
+        if total is not base:
+            weight.copy_(total)
+    found = _probe(merged)
+    worst = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6))
+    if not worst <= 16 * torch.finfo(head.weight.dtype).eps + 1e-4:
+        raise UnsupportedError(
+            f"{type(model).__name__} cannot be merged: its scores differ from the steered model's "
+            f"by {worst:.2g} (relative). Its head may be tied in a way that also scales it; attach "
+            "the steer instead"
+        )
+    return merged
+
+
+def _untie(model: Any) -> None:
+    """Give the head a table of its own, and say so in the configuration, which saving reads."""
+    head = head_of(model)
+    head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
+    for config in (model.config, text_config(model)):
+        config.tie_word_embeddings = False
+    name = next(name for name, module in model.named_modules() if module is head)
+    keys = getattr(model, "all_tied_weights_keys", {})  # transformers 5 keeps them from loading
+    for key in [k for k, v in keys.items() if f"{name}.weight" in (k, v)]:
+        del keys[key]
+
+
+def _probe(model: Any) -> Tensor:
+    ids = torch.arange(8, device=input_device(model))[None]
+    given = {"input_ids": ids}
+    if decoder_start(model) is not None:
+        given["decoder_input_ids"] = ids
+    return model(**given, use_cache=False).logits.float()

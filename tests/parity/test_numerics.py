@@ -1,0 +1,105 @@
+"""Half precision, extreme strengths, quantised bases, compiled models."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from conftest import build
+
+import lmsteer
+from lmsteer.attachment import read_hidden
+from lmsteer.errors import InputError
+
+IDS = torch.arange(5, 25).view(2, 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_each_dtype_is_as_near_to_the_formula_as_its_own_rounding(model, steer, dtype):
+    model = copy.deepcopy(model).to(dtype)
+    rows = read_hidden(model, input_ids=IDS)
+    with lmsteer.attach(model, {steer: 1.5}):
+        found = model(IDS).logits.double()
+    changed = rows.double() + 1.5 * rows.double() @ steer.matrix().double()
+    exact = copy.deepcopy(model).double()
+    truth = exact.get_output_embeddings()(changed)
+    naive = model.get_output_embeddings()(changed.to(dtype)).double()
+    scale = getattr(model.config, "logits_scaling", 1.0)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+
+    def finish(scores):
+        scores = scores / scale
+        return scores if cap is None else cap * torch.tanh(scores / cap)
+
+    truth, naive = finish(truth), finish(naive)
+    error, floor = (found - truth).abs().max(), (naive - truth).abs().max()
+    assert error <= 4 * floor + 2 * torch.finfo(dtype).eps * truth.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("strength", [-100.0, 100.0])
+def test_extreme_strengths_give_finite_scores_or_an_error(model, steer, dtype, strength):
+    model = copy.deepcopy(model).to(dtype)
+    try:
+        with lmsteer.attach(model, {steer: strength}):
+            assert torch.isfinite(model(IDS).logits).all()
+    except InputError as error:
+        assert dtype == torch.float16
+        assert "float16" in str(error)
+
+
+def test_float16_overflow_is_an_error_that_says_what_to_do(steer):
+    model = build("gpt2").half()
+    with (
+        lmsteer.attach(model, {steer: 1e6}),
+        pytest.raises(InputError, match=r"float16.*bfloat16"),
+    ):
+        model(IDS)
+
+
+@pytest.mark.parametrize("site", ["output", "input"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
+def test_compiled_models_are_steered_and_released(llama, steer, site, backend):
+    if backend == "inductor" and not shutil.which("g++"):
+        pytest.skip("no C++ compiler")
+    steer = lmsteer.Steer(steer.P, steer.Q, "style", site)
+    truth = {}
+    for strength in (0.0, 2.0, -2.0):
+        with lmsteer.attach(llama, {steer: strength}), torch.no_grad():
+            truth[strength] = llama(IDS).logits
+    torch._dynamo.reset()
+    compiled = torch.compile(llama, backend=backend)
+    for strength in (0.0, 2.0, 0.0, -2.0, 0.0):  # compiled first without, then with a steer
+        with lmsteer.attach(compiled, {steer: strength}), torch.no_grad():
+            found = compiled(IDS).logits
+        assert torch.allclose(found, truth[strength], atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_models_train(llama, tokenizer, examples):
+    plain = lmsteer.train(llama, tokenizer, examples, calibrate=False)
+    torch._dynamo.reset()
+    compiled = torch.compile(llama, backend="eager")
+    steer = lmsteer.train(compiled, tokenizer, examples, calibrate=False)
+    assert (plain.matrix() - steer.matrix()).norm() < 1e-3 * plain.matrix().norm()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("head_too", [False, True])
+def test_torchao_int8_bases(tokenizer, examples, steer, head_too):
+    quantization = pytest.importorskip("torchao.quantization")
+    model = build("llama-untied")
+    exact = copy.deepcopy(model)
+
+    def wanted(module, name):
+        return isinstance(module, torch.nn.Linear) and (head_too or "lm_head" not in name)
+
+    quantization.quantize_(model, quantization.Int8WeightOnlyConfig(), filter_fn=wanted)
+    learned = lmsteer.train(model, tokenizer, examples, calibrate=False)
+    assert learned.record["held_out"]["nll"] < learned.record["held_out"]["nll_base"]
+    with lmsteer.attach(model, {steer: 1.0}):
+        found = model(IDS).logits
+    with lmsteer.attach(exact, {steer: 1.0}):
+        truth = exact(IDS).logits
+    assert (found - truth).norm() < 0.1 * truth.norm()
