@@ -21,7 +21,7 @@ check: setup
 	$(BIN)/mypy
 
 test: setup
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n auto
 
 test-slow: setup
 	$(BIN)/pytest -m slow

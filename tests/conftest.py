@@ -6,6 +6,9 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers

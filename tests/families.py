@@ -137,7 +137,8 @@ FAMILIES = {
         "T5Config",
         {**IDS, "d_model": DIM, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
         | {"decoder_start_token_id": 0},
-        note="encoder-decoder",
+        ties=False,
+        note="encoder-decoder; cannot be merged",
     ),
     "BART": Family(
         "BartConfig",
@@ -145,6 +146,6 @@ FAMILIES = {
         | {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48}
         | {"decoder_ffn_dim": 48, "decoder_start_token_id": 0, "forced_eos_token_id": None},
         ties=False,
-        note="encoder-decoder; bias after the head",
+        note="encoder-decoder; bias after the head; cannot be merged",
     ),
 }

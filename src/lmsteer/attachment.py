@@ -9,6 +9,7 @@ row; they never compound.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -120,6 +121,7 @@ class Attachment:
                 sites.setdefault(steer.site, {})[steer] = strength
         if not sites:
             return
+        _look_for_hooks()
         progress = _Progress(model, where)
         if isinstance(where, str) and where != "all":
             if getattr(model.config, "is_encoder_decoder", False):
@@ -138,6 +140,8 @@ class Attachment:
 
     def detach(self) -> None:
         """Undo this attachment; the model is then bitwise what it was. May be called twice."""
+        if self._undo:
+            _look_for_hooks()
         while self._undo:
             self._undo.pop().remove()
 
@@ -347,6 +351,17 @@ def alone(model: nn.Module) -> AbstractContextManager[bool]:
     """Keep other threads' `alone` blocks off this model: they wait, so strengths never mix."""
     with _LOCKS_LOCK:
         return _LOCKS.setdefault(model, threading.RLock())
+
+
+def _look_for_hooks() -> None:
+    """Make code of torch.compile notice hooks that come and go; by default it does not look.
+
+    What was compiled before this is compiled anew, once.
+    """
+    dynamo = sys.modules.get("torch._dynamo")  # importing it would take a second
+    if dynamo is not None and dynamo.config.skip_nnmodule_hook_guards:
+        dynamo.config.skip_nnmodule_hook_guards = False
+        dynamo.reset()
 
 
 class _Reached(Exception):

@@ -51,11 +51,17 @@ def merge(
             f"merging needs a plain linear head, this one is a {type(head).__name__}; merge into "
             "the unquantised model, then quantise"
         )
+    is_tied = head.weight.data_ptr() == input_tables(model)[0].weight.data_ptr()
+    if fixed and is_tied and decoder_start(model) is not None:
+        raise UnsupportedError(
+            f"{type(model).__name__} has a head tied to its embeddings, and ties it again whenever "
+            "it is loaded, so a merged copy could not be saved; attach the steer instead"
+        )
     with attach(model, fixed):
         wanted = _probe(model)
     merged: Any = model if in_place else copy.deepcopy(model)
     tables = input_tables(merged)
-    if fixed and head_of(merged).weight.data_ptr() == tables[0].weight.data_ptr():
+    if fixed and is_tied:
         _untie(merged)
     for site, weight in (("output", head_of(merged).weight), ("input", tables[0].weight)):
         base, total = weight.float(), weight.float()

@@ -75,6 +75,8 @@ def test_input_site(name, tied, tmp_path):
         and module.weight.shape == changed.get_input_embeddings().weight.shape
         and torch.equal(module.weight, changed.get_input_embeddings().weight)
     }
+    head = changed.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.clone(), requires_grad=False)
     for weight in tables.values():
         table = weight.double()
         weight.copy_(table + 0.8 * table @ steer.matrix().double())

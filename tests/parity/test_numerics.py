@@ -1,7 +1,11 @@
 """Half precision, extreme strengths, quantised bases, compiled models."""
 
+import contextlib
 import copy
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,12 +44,11 @@ def test_each_dtype_is_as_near_to_the_formula_as_its_own_rounding(model, steer, 
 @pytest.mark.parametrize("strength", [-100.0, 100.0])
 def test_extreme_strengths_give_finite_scores_or_an_error(model, steer, dtype, strength):
     model = copy.deepcopy(model).to(dtype)
-    try:
-        with lmsteer.attach(model, {steer: strength}):
-            assert torch.isfinite(model(IDS).logits).all()
-    except InputError as error:
-        assert dtype == torch.float16
-        assert "float16" in str(error)
+    with (
+        lmsteer.attach(model, {steer: strength}),
+        contextlib.suppress(InputError) if dtype == torch.float16 else contextlib.nullcontext(),
+    ):
+        assert torch.isfinite(model(IDS).logits).all()
 
 
 def test_float16_overflow_is_an_error_that_says_what_to_do(steer):
@@ -59,21 +62,12 @@ def test_float16_overflow_is_an_error_that_says_what_to_do(steer):
 
 @pytest.mark.parametrize("site", ["output", "input"])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
-@pytest.mark.filterwarnings("ignore")  # torch's own, of its compiler
-def test_compiled_models_are_steered_and_released(llama, steer, site, backend):
+def test_compiled_models_are_steered_and_released(site, backend):
+    """In a process of its own: the compiler does not get past the shape checks of the tests."""
     if backend == "inductor" and not shutil.which("g++"):
         pytest.skip("no C++ compiler")
-    steer = lmsteer.Steer(steer.P, steer.Q, "style", site)
-    truth = {}
-    for strength in (0.0, 2.0, -2.0):
-        with lmsteer.attach(llama, {steer: strength}), torch.no_grad():
-            truth[strength] = llama(IDS).logits
-    torch._dynamo.reset()
-    compiled = torch.compile(llama, backend=backend)
-    for strength in (0.0, 2.0, 0.0, -2.0, 0.0):  # compiled first without, then with a steer
-        with lmsteer.attach(compiled, {steer: strength}), torch.no_grad():
-            found = compiled(IDS).logits
-        assert torch.allclose(found, truth[strength], atol=1e-4)
+    script = Path(__file__).parents[1] / "compiled.py"
+    subprocess.run([sys.executable, script, site, backend], check=True)
 
 
 @pytest.mark.filterwarnings("ignore")

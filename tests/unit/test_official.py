@@ -58,16 +58,20 @@ def test_without_a_dummy_there_is_no_domain(checkpoint):
 
 
 class Evil:
+    def __init__(self, folder):
+        self.folder = folder
+
     def __reduce__(self):
-        return os.system, ("touch /tmp/lmsteer-was-here",)
+        return os.mkdir, (self.folder,)
 
 
-def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path, state, monkeypatch):
-    monkeypatch.setattr(os, "system", lambda command: pytest.fail("the pickle ran code"))
-    for content in ([Evil(), state, 1], [argparse.Namespace(x=Evil()), state, 1]):
+def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path, state):
+    evil = Evil(str(tmp_path / "was-here"))
+    for content in ([evil, state, 1], [argparse.Namespace(x=evil), state, 1]):
         torch.save(content, tmp_path / "evil.pt")
         with pytest.raises(ArtefactError, match="could run code"):
             lmsteer.import_official(tmp_path / "evil.pt")
+        assert not (tmp_path / "was-here").exists()
 
 
 def test_other_classes_and_mistakes_are_refused_with_a_reason(tmp_path, checkpoint, state):
