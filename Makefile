@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: setup demo check test test-slow docs bench
+.PHONY: setup demo check test test-slow test-lowest coverage docs bench
 
 setup: $(VENV)/.ready
 
@@ -25,6 +25,15 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+coverage: setup  # which lines of src the quick tests run
+	$(BIN)/pytest -m "not slow" -n auto --cov=lmsteer --cov-report=term:skip-covered
+
+test-lowest: setup  # the oldest transformers that is promised, in an environment of its own
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install -q torch==2.13.0
+	.venv-lowest/bin/python -m pip install -q -e ".[dev,plot]" transformers==4.57.0
+	.venv-lowest/bin/pytest -m "not slow" -n auto
 
 docs: setup  # the command line's reference (kept in the repository) and the API's pages
 	$(BIN)/python -m typer lmsteer.cli utils docs --name lmsteer --output docs/cli.md

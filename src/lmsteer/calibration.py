@@ -151,10 +151,10 @@ def safe_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
     def slack(row: Mapping[str, Any]) -> float:
         """From 1 at the base down to 0 where a bound is met: the smaller of the two margins."""
-        margin = 1 - (row["perplexity"] / base["perplexity"] - 1) / (MOST_PERPLEXITY - 1)
+        margin: float = 1 - (row["perplexity"] / base["perplexity"] - 1) / (MOST_PERPLEXITY - 1)
         if not base["distinct_2"]:  # unsteered text without any pair of words bounds nothing
             return margin
-        kept = row["distinct_2"] / base["distinct_2"]
+        kept: float = row["distinct_2"] / base["distinct_2"]
         return min(margin, (kept - LEAST_DISTINCT) / (1 - LEAST_DISTINCT))
 
     ends = []

@@ -31,7 +31,7 @@ def head_of(model: nn.Module) -> nn.Linear:
         UnsupportedError: The model has no output embeddings.
     """
     get: Any = getattr(model, "get_output_embeddings", None)
-    head = None if get is None else get()
+    head: nn.Linear | None = None if get is None else get()
     if head is None:
         raise UnsupportedError(
             f"{type(model).__name__} has no output embeddings; load the model with "
@@ -161,12 +161,17 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if is_able else torch.float32
 
 
+def _is_plain(weight: Tensor) -> bool:
+    """True for numbers in memory; quantised weights are other types, or integers."""
+    is_number = type(weight.data) is Tensor and weight.is_floating_point()
+    return is_number and weight.device.type != "meta"
+
+
 def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of an affine module, also of a quantised or wrapped one."""
-    if type(module) is nn.Linear:
-        weight, bias = module.weight, module.bias
-        if weight.is_floating_point() and weight.device.type != "meta":
-            return weight.detach(), None if bias is None else bias.detach()
+    if type(module) is nn.Linear and _is_plain(module.weight):
+        bias = module.bias
+        return module.weight.detach(), None if bias is None else bias.detach()
     device = _device(module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     eye = torch.eye(
@@ -182,7 +187,8 @@ def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
     """Sketch of the table that a steer of this site acts on; kept per table until it changes."""
     module = head_of(model) if site == "output" else input_tables(model)[0]
     weight = module.weight
-    state = (weight.data_ptr(), weight._version, tuple(weight.shape))
+    place = weight.data_ptr() if _is_plain(weight) else id(weight)
+    state = (place, weight._version, tuple(weight.shape))
     if module not in _SKETCHES or _SKETCHES[module][0] != state:
         table = affine(module)[0] if site == "output" else weight.detach()
         _SKETCHES[module] = (state, _sketch(table))
@@ -199,14 +205,14 @@ def sample_digest(model: nn.Module) -> str:
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, parameter in model.named_parameters():
         digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
-        if parameter.device.type != "meta":
+        if _is_plain(parameter):
             flat = parameter.flatten()
             step = max(1, len(flat) // 64)
             digest.update(repr(flat[::step].tolist()).encode())
     return digest.hexdigest()
 
 
-_SKETCHES: WeakKeyDictionary[nn.Module, tuple[tuple, Tensor]] = WeakKeyDictionary()
+_SKETCHES: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Tensor]] = WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -218,7 +224,8 @@ def _sketch(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, " sketch"]:
     for start in range(0, table.shape[0], _ROWS_A_CHUNK):
         rows = slice(start, start + _ROWS_A_CHUNK)
         total += left[rows].T @ (table[rows].float() @ right)
-    return (total / total.norm().clamp_min(1e-30)).flatten().cpu()
+    sketch: Tensor = (total / total.norm().clamp_min(1e-30)).flatten().cpu()
+    return sketch
 
 
 def _signs(count: int, salt: int) -> Float[Tensor, "count side"]:

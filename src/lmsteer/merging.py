@@ -59,7 +59,7 @@ def merge(
         )
     with attach(model, fixed):
         wanted = _probe(model)
-    merged: Any = model if in_place else copy.deepcopy(model)
+    merged: nn.Module = model if in_place else copy.deepcopy(model)
     tables = input_tables(merged)
     if fixed and is_tied:
         _untie(merged)
@@ -102,4 +102,5 @@ def _probe(model: Any) -> Tensor:
     given = {"input_ids": ids}
     if decoder_start(model) is not None:
         given["decoder_input_ids"] = ids
-    return model(**given, use_cache=False).logits.float()
+    logits: Tensor = model(**given, use_cache=False).logits.float()
+    return logits

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -90,7 +90,9 @@ def read_examples(
     return examples
 
 
-def _label_reader(positive: str | None, negative: str | None, scale: tuple[float, float] | None):
+def _label_reader(
+    positive: str | None, negative: str | None, scale: tuple[float, float] | None
+) -> Callable[[Any], float]:
     if scale is not None and not scale[0] < scale[1]:
         raise InputError(f"scale must be (lowest, highest) with lowest < highest, was: {scale}")
 
@@ -181,7 +183,8 @@ def _dataset(name: str, split: str) -> Iterable[Mapping[str, Any]]:
     except ImportError as error:
         raise MissingExtraError("datasets", "datasets", f"reading hf:{name}") from error
     try:
-        return datasets.load_dataset(name, split=split)
+        found: Iterable[Mapping[str, Any]] = datasets.load_dataset(name, split=split)
+        return found
     except Exception as error:
         # The library raises anything from ValueError to HTTP errors; all mean the same here.
         raise NotFoundError(

@@ -56,7 +56,7 @@ def resolve_strength(steer: Steer, strength: float | str) -> float:
     if found["kl"] is not None:
         return sign * strength_at_kl(table["rows"], _number(found["kl"], strength), sign)
     low, high = table["safe"]
-    end = low if sign < 0 else high
+    end = float(low if sign < 0 else high)
     return end if found["auto"] else end * _number(found["share"], strength) / 100
 
 
@@ -86,7 +86,7 @@ def strength_at_kl(rows: Sequence[Mapping[str, Any]], wanted: float, sign: float
         if kl >= wanted:
             low, high, goal = (math.sqrt(max(0.0, v)) for v in (previous[1], kl, wanted))
             share = (goal - low) / (high - low) if high > low else 1.0
-            return previous[0] + share * (strength - previous[0])
+            return float(previous[0] + share * (strength - previous[0]))
         previous = (strength, kl)
     raise InputError(
         f"no calibrated strength is {wanted:g} nats a token from the base; the furthest, "

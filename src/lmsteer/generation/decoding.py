@@ -83,7 +83,8 @@ def decode(
                 logits_processor=LogitsProcessorList([] if pick is None else [pick]),
                 **options,
             )
-    return output[:, ids.shape[1] :] if start is None else output[:, 1:]
+    written: Tensor = output[:, ids.shape[1] :] if start is None else output[:, 1:]
+    return written
 
 
 def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:

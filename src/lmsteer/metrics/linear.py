@@ -40,7 +40,8 @@ class LinearScorer:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """``(texts,)`` scores in [-1, 1]; a text of no known word gets the bias alone."""
         features = _features(texts, len(self.weights), self.ngrams)
-        return np.tanh((features @ self.weights.astype(np.float32) + self.bias) / 2)
+        scores: np.ndarray = np.tanh((features @ self.weights.astype(np.float32) + self.bias) / 2)
+        return scores
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write one ``.safetensors`` file."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from .scorers import load_scorer
+from .scorers import Scorer, load_scorer
 
 _OFFENSIVE = 0.75  # on a single word insults and slurs score near 1, plain words below 0.6
 _WORD = re.compile(r"[\w*']+")
 
 
 @lru_cache(maxsize=1)
-def _scorer():
+def _scorer() -> Scorer:
     return load_scorer("toxicity")
 
 

@@ -131,7 +131,8 @@ def curvature_of(head: Head, states: States, *, domain: bool) -> Curvature:
         weight += block.weights.sum()
     states.workers.add(left, right, mass, weight)
     right = -right
-    for table, share in zip(head.weight.split(_ROWS), mass.split(_ROWS), strict=True):
+    for start in range(0, vocab, _ROWS):
+        table, share = head.weight[start : start + _ROWS], mass[start : start + _ROWS]
         right += (table.float() * share[:, None]).T @ table.float()
     left_values, left = _eigen(left / weight)
     right_values, right = _eigen(right / weight)
