@@ -195,7 +195,7 @@ def paper(
     """The paper's setting, 25 x 20; the official loop on a few of the prompts, extrapolated."""
     begun = time.perf_counter()
     lmsteer.generate(
-        model, tokenizer, prompts, strengths={steer: 1.0}, samples=25, batch_size=128, **OPTIONS
+        model, tokenizer, prompts, strengths={steer: 1.0}, samples=25, batch_size=256, **OPTIONS
     )
     ours = time.perf_counter() - begun
     begun = time.perf_counter()

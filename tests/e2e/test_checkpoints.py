@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import lmsteer
 from lmsteer.encoding import encode_pairs
@@ -56,6 +57,9 @@ def labelled():
     return lmsteer.read_examples("bundled:sentiment")
 
 
+@pytest.mark.skipif(
+    transformers.__version__ < "5", reason="the tied table lies under the head's name: 4 cannot"
+)
 def test_tinystories_656k(shared, stories, labelled):
     model, tokenizer = lmsteer.load_model(shared / "checkpoints" / "tinystories-656k")
     assert loss(model, tokenizer, stories) < 3.4

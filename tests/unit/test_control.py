@@ -69,7 +69,12 @@ def test_beams_are_those_of_transformers(llama, tokenizer, steer):
         given = tokenizer(prompt, return_tensors="pt")
         with lmsteer.attach(llama, {steer: strength}):
             ids = llama.generate(
-                **given, num_beams=3, num_return_sequences=2, max_new_tokens=6, do_sample=False,
+                input_ids=given["input_ids"],
+                attention_mask=given["attention_mask"],
+                num_beams=3,
+                num_return_sequences=2,
+                max_new_tokens=6,
+                do_sample=False,
                 pad_token_id=0,
             )  # fmt: skip
         texts = tokenizer.batch_decode(

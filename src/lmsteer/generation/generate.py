@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -117,8 +117,9 @@ def generate(
     # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))
     texts: list[list[str]] = [[]] * len(rows)
-    for start in range(0, len(rows), batch_size):
-        part = order[start : start + batch_size]
+    done = 0
+    lengths = [len(encoded[row.prompt]) for row in rows]
+    for part in _batches(order, lengths, batch_size, even=getattr(model, "_is_stateful", False)):
         batch = [rows[i] for i in part]
         pick = None
         if beams == 1:
@@ -129,7 +130,8 @@ def generate(
         for i, place in enumerate(part):
             texts[place] = found[i * beams : (i + 1) * beams]
         if progress:
-            progress("generate", min(start + batch_size, len(rows)), len(rows))
+            done += len(part)
+            progress("generate", done, len(rows))
     return [
         Generation(
             prompts[row.prompt],
@@ -141,6 +143,19 @@ def generate(
         for row, written in zip(rows, texts, strict=True)
         for number, text in enumerate(written[:samples] if beams > 1 else written)
     ]
+
+
+def _batches(
+    order: Sequence[int], lengths: Sequence[int], most: int, *, even: bool
+) -> Iterator[list[int]]:
+    """At most so many rows at once; `even`: of one length, for models whose state reads pads."""
+    part: list[int] = []
+    for i in order:
+        if len(part) == most or (even and part and lengths[part[0]] != lengths[i]):
+            yield part
+            part = []
+        part.append(i)
+    yield part
 
 
 def _check(

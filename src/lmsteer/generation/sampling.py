@@ -57,17 +57,24 @@ class Pick:
         if self.temperature == 0:
             return scores
         chance = (scores.float() / self.temperature).softmax(-1)
-        top, ids = chance.topk(min(_FIRST, chance.shape[1]))
-        below = top.cumsum(-1)
-        # The nucleus holds every token before which less than top_p has been reached.
-        if bool((below[:, -1] < self.top_p).any()) and top.shape[1] < chance.shape[1]:
-            top, ids = chance.sort(descending=True)
-            below = top.cumsum(-1)
-        inside = below - top < self.top_p
-        mass = (top * inside).sum(-1, keepdim=True)
-        goal = self.drawn[:, self.step, None] * mass
+        drawn = self.drawn[:, self.step, None]
         self.step += 1
-        place = torch.searchsorted(below, goal, right=True)
-        place = place.minimum(inside.sum(-1, keepdim=True) - 1)
-        chosen = ids.gather(-1, place)
+        top, ids = chance.topk(min(_FIRST, chance.shape[1]))
+        chosen = _draw(top, ids, drawn, self.top_p)
+        wide = (top.sum(-1) < self.top_p).nonzero()[:, 0]
+        if len(wide) and top.shape[1] < chance.shape[1]:
+            top, ids = chance[wide].sort(descending=True)
+            chosen[wide] = _draw(top, ids, drawn[wide], self.top_p)
         return torch.full_like(scores, float("-inf")).scatter_(-1, chosen, 0.0)
+
+
+def _draw(
+    top: Float[Tensor, "rows few"], ids: Tensor, drawn: Float[Tensor, "rows 1"], top_p: float
+) -> Tensor:
+    """One of `ids` a row, by its share of the nucleus; `top` falls from left to right."""
+    below = top.cumsum(-1)
+    # The nucleus holds every token before which less than top_p has been reached.
+    inside = below - top < top_p
+    goal = drawn * (top * inside).sum(-1, keepdim=True)
+    place = torch.searchsorted(below, goal, right=True)
+    return ids.gather(-1, place.minimum(inside.sum(-1, keepdim=True) - 1))
