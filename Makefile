@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: setup demo check test test-slow test-lowest coverage docs bench
+.PHONY: setup demo check test test-slow test-lowest docs bench
 
 setup: $(VENV)/.ready
 
@@ -20,14 +20,11 @@ check: setup
 	$(BIN)/ruff check src tests benchmarks experiments
 	$(BIN)/mypy
 
-test: setup
-	$(BIN)/pytest -m "not slow" -n auto
+test: setup  # and which lines of src they run
+	$(BIN)/pytest -m "not slow" -n auto --cov=lmsteer --cov-report=term:skip-covered
 
 test-slow: setup
 	$(BIN)/pytest -m slow
-
-coverage: setup  # which lines of src the quick tests run
-	$(BIN)/pytest -m "not slow" -n auto --cov=lmsteer --cov-report=term:skip-covered
 
 test-lowest: setup  # the oldest transformers that is promised, in an environment of its own
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

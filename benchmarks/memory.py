@@ -8,6 +8,7 @@ from lmsteer.head import Head, fast_dtype, head_of, text_config
 from lmsteer.hidden import _TOKENS_AT_ONCE, read_head
 
 KEPT_GIB = 4.0
+LIBRARIES = 300 << 20  # on a CPU: code of the libraries as it is paged in, and the heap's slack
 
 
 def expected_peak(model: Any, tokens: int, *, parts: int, fast: bool) -> int:
@@ -29,4 +30,5 @@ def expected_peak(model: Any, tokens: int, *, parts: int, fast: bool) -> int:
     chunk: Head = read_head(model)
     scores = chunk.chunk_tokens * vocab * 20
     maps = 32 * (parts * dim) ** 2
-    return int(states + head + max(trunk, scores + maps))
+    rest = LIBRARIES if device.type == "cpu" else 0
+    return int(states + head + max(trunk, scores + maps) + rest)

@@ -126,6 +126,11 @@ class Attachment:
         if isinstance(where, str) and where != "all":
             if getattr(model.config, "is_encoder_decoder", False):
                 raise UnsupportedError('where="all" is all that encoder-decoder models take')
+            if "input" in sites and getattr(model, "_is_stateful", False):
+                raise UnsupportedError(
+                    f"{type(model).__name__} keeps a state from which prompt and response cannot "
+                    'be told apart; at the input site where="all" is all that it takes'
+                )
             self._undo.append(model.register_forward_pre_hook(progress.watch, with_kwargs=True))
         try:
             for site, wanted in sites.items():

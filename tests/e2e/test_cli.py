@@ -183,3 +183,35 @@ def test_the_reference_lists_every_command_and_option():
         for parameter in sub.params:
             for option in parameter.opts:
                 assert f"`{option}" in section, f"{name} {option}: run make docs"
+
+
+def test_two_columns_of_labels_are_two_steers_and_their_grid(capsys, folder, examples, tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"text": t, "taste": e.label, "shout": s}
+        for e in examples
+        for t, s in ((e.text, -1), (e.text.upper(), 1))
+    ]
+    (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    both = ["--label", "taste", "--label", "shout"]
+    options = ["--model", folder, "--out", tmp_path / "both", "--no-calibrate", "--json"]
+    code, out, _ = run(capsys, "train", tmp_path / "two.jsonl", *both, *options)
+    assert code == 0
+    assert [Path(row["out"]).name for row in json.loads(out)] == ["taste", "shout"]
+    assert not (tmp_path / "both.partial").exists()
+    code, out, _ = run(
+        capsys,
+        "grid",
+        *("--model", folder, "--steps", 2, "--count", 2, "--samples", 1, "--tokens", 4),
+        *("--steer", tmp_path / "both" / "taste", "--steer", tmp_path / "both" / "shout"),
+        *("--scorer", "vader", "--figure", tmp_path / "grid.png", "--json"),
+    )
+    assert code == 0
+    told = json.loads(out)
+    assert [(row["taste"], row["shout"]) for row in told["rows"]] == [
+        (-2, -2), (2, -2), (-2, 2), (2, 2)
+    ]  # fmt: skip
+    assert -1 <= told["cosine"] <= 1
+    assert (tmp_path / "grid.png").stat().st_size > 1000
+    code, _, err = run(capsys, "grid", "--model", folder, "--steer", "taste")
+    assert (code, "two steers" in err) == (2, True)

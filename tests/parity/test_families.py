@@ -8,6 +8,7 @@ from families import FAMILIES, IDS
 
 import lmsteer
 from lmsteer.attachment import input_dim, read_hidden
+from lmsteer.errors import UnsupportedError
 from lmsteer.storage import load_steer
 
 TABLE = Path(__file__).parents[2] / "docs" / "families.md"
@@ -145,6 +146,15 @@ def test_generation_with_a_cache_equals_generation_without(name, site, tokenizer
     assert [r.text for r in records[0]] == [r.text for r in records[1]]
     alone = lmsteer.generate(model, tokenizer, "it is", strengths={steer: 1.0}, **options)
     assert alone[0].text == records[0][0].text  # neither pads nor neighbours change a row
+
+
+@pytest.mark.parametrize("name", ["Mamba", "T5", "BART"])
+def test_where_is_refused_where_it_cannot_be_told(name):
+    model = FAMILIES[name].build()
+    with pytest.raises(UnsupportedError, match="where="):
+        lmsteer.attach(model, {steer_for(model, "input"): 1.0}, where="prompt")
+    with lmsteer.attach(model, {steer_for(model, "output"): 1.0}):
+        pass  # nothing of the refused attachment is left behind
 
 
 def test_the_table_lists_every_family():
