@@ -97,3 +97,26 @@ def test_torchao_int8_bases(tokenizer, examples, steer, head_too):
     with lmsteer.attach(exact, {steer: 1.0}):
         truth = exact(IDS).logits
     assert (found - truth).norm() < 0.1 * truth.norm()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("head_too", [False, True])
+def test_bitsandbytes_int8_bases(tokenizer, examples, steer, head_too):
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    model = build("llama-untied")
+    exact = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, torch.nn.Linear) and (head_too or "lm_head" not in name):
+            small = bitsandbytes.nn.Linear8bitLt(
+                module.in_features, module.out_features, bias=False, has_fp16_weights=False
+            )
+            small.load_state_dict(module.state_dict())
+            owner, _, last = name.rpartition(".")
+            setattr(model.get_submodule(owner), last, small.to("cpu"))
+    learned = lmsteer.train(model, tokenizer, examples, calibrate=False)
+    assert learned.record["held_out"]["nll"] < learned.record["held_out"]["nll_base"]
+    with lmsteer.attach(model, {steer: 1.0}), torch.no_grad():
+        found = model(IDS).logits
+    with lmsteer.attach(exact, {steer: 1.0}):
+        truth = exact(IDS).logits
+    assert (found - truth).norm() < 0.1 * truth.norm()
