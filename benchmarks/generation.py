@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import lmsteer
-from lmsteer.attachment import attach
+from lmsteer.attachment import attach, cache_name
 
 TOKENS = 20
 
@@ -85,10 +85,10 @@ def ratios(seconds: dict[str, list[float]], base: str, unit: float) -> dict[str,
 def loop(model: Any, batch: int, tokens: int) -> None:
     """A bare greedy loop with the model's cache."""
     ids = torch.arange(batch * 8).view(batch, 8) % 200 + 5
-    cache = None
+    cache, name = None, cache_name(model)
     for _ in range(tokens):
-        found = model(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache, ids = found.past_key_values, found.logits[:, -1:].argmax(-1)
+        found = model(input_ids=ids, use_cache=True, **{name: cache})
+        cache, ids = found[name], found.logits[:, -1:].argmax(-1)
 
 
 def decode(model: Any, steers: list[lmsteer.Steer], batch: int, repeats: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ row; they never compound.
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import threading
@@ -223,7 +224,7 @@ class _Progress:
         self.reading_prompt = True
 
     def watch(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
+        cache = kwargs.get(cache_name(model))
         self.reading_prompt = cache is None or cache.get_seq_length() == 0
 
     def mask(self, site: Site, length: int, batch: int) -> Tensor | bool:
@@ -376,13 +377,18 @@ class _Reached(Exception):
         self.hidden = hidden
 
 
+def cache_name(model: nn.Module) -> str:
+    """What a model's forward calls its cache: "past_key_values", from transformers 5.24 "cache"."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim"]:
     """The rows that the head would read, without running the head.
 
     Args:
         model: The language model, in eval mode.
-        **inputs: What its forward takes: ``input_ids``, ``attention_mask``, ...; a cache given as
-            ``past_key_values`` with ``use_cache=True`` is filled.
+        **inputs: What its forward takes: ``input_ids``, ``attention_mask``, ...; a cache given
+            under its `cache_name`, with ``use_cache=True``, is filled.
 
     Returns:
         The base rows, before any steer attached at the output site.

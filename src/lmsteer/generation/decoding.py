@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..attachment import Where, alone, attach, read_hidden
+from ..attachment import Where, alone, attach, cache_name, read_hidden
 from ..head import decoder_start, input_device
 from ..steer import Steer
 from .sampling import Pick, Row
@@ -74,7 +74,7 @@ def decode(
     with alone(model), torch.inference_mode():
         if how.share_prompts and how.beams == 1 and options.get("use_cache", True):
             cache = _read_prompts(model, ids, mask, batch, how.where)
-            options |= {} if cache is None else {"past_key_values": cache}
+            options |= {} if cache is None else {cache_name(model): cache}
         with attach(model, by_row(batch), where=how.where, expand=how.beams):
             output = model.generate(  # type: ignore[operator]
                 input_ids=ids,
@@ -155,8 +155,8 @@ def _read_prompts(
             input_ids=ids[first, :-1],
             attention_mask=read,
             position_ids=(read.cumsum(-1) - 1).clamp_min(0),
-            past_key_values=cache,
             use_cache=True,
+            **{cache_name(model): cache},
         )
     cache.batch_select_indices(torch.tensor([number[key] for key in keys], device=ids.device))
     return cache
