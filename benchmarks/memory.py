@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from lmsteer.cache import Keep
 from lmsteer.head import Head, fast_dtype, head_of, text_config
-from lmsteer.hidden import _TOKENS_AT_ONCE, read_head
+from lmsteer.hidden import _TOKENS_AT_ONCE
 
-KEPT_GIB = 4.0
 LIBRARIES = 300 << 20  # on a CPU: code of the libraries as it is paged in, and the heap's slack
 
 
@@ -20,15 +20,14 @@ def expected_peak(model: Any, tokens: int, *, parts: int, fast: bool) -> int:
     device = table.device
     half = fast and fast_dtype(device).itemsize == 2
     size = 2 if half else 4
-    states = min(tokens * dim * size, KEPT_GIB * 2**30) + tokens * 80
+    states = min(tokens * dim * size, Keep().memory * 2**30) + tokens * 80
     head = vocab * dim * (2 * half + 4 * (table.element_size() < 4))
     parameters = sum(p.numel() for p in model.parameters())
     at_once = _TOKENS_AT_ONCE.get(device.type, 16384)
     trunk = at_once * (12 * dim + 4 * width) * 4
     if half and table.element_size() == 4:
         trunk += (parameters - vocab * dim) * 2
-    chunk: Head = read_head(model)
-    scores = chunk.chunk_tokens * vocab * 20
+    scores = Head(table, None).chunk_tokens * vocab * 20
     maps = 32 * (parts * dim) ** 2
     rest = LIBRARIES if device.type == "cpu" else 0
     return int(states + head + max(trunk, scores + maps) + rest)

@@ -221,10 +221,11 @@ class _Progress:
 
     def __init__(self, model: nn.Module, where: Where) -> None:
         self.where = where
+        self.cache = cache_name(model)
         self.reading_prompt = True
 
     def watch(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get(cache_name(model))
+        cache = kwargs.get(self.cache)
         self.reading_prompt = cache is None or cache.get_seq_length() == 0
 
     def mask(self, site: Site, length: int, batch: int) -> Tensor | bool:

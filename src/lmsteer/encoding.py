@@ -256,20 +256,26 @@ def batch_texts(encoded: Encoded, tokens: int) -> Iterator[list[int]]:
 
 def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:
     """The given texts as one batch."""
-    input_ids, mask = _padded([encoded.ids[i] for i in texts], encoded.pad_id)
+    input_ids, mask = padded([encoded.ids[i] for i in texts], encoded.pad_id)
     text = torch.tensor(list(texts), dtype=torch.int64)
     position = torch.arange(input_ids.shape[1])[None]
     is_target = mask.bool() & (position >= encoded.starts[text][:, None])
     batch = Batch(input_ids, mask, is_target, encoded.labels[text], text)
     if encoded.sources is None:
         return batch
-    source_ids, source_mask = _padded([encoded.sources[i] for i in texts], encoded.pad_id)
+    source_ids, source_mask = padded([encoded.sources[i] for i in texts], encoded.pad_id)
     return replace(batch, source_ids=source_ids, source_mask=source_mask)
 
 
-def _padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """``(rows, longest)`` ids padded on the right, and their mask."""
+def padded(
+    rows: Sequence[Sequence[int]], pad: int, *, left: bool = False
+) -> tuple[Int[Tensor, "rows longest"], Int[Tensor, "rows longest"]]:
+    """Ids of one length, padded on the right or on the left, and the mask that is 0 on pads."""
     longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *([pad] * (longest - len(row)))] for row in rows])
-    lengths = torch.tensor([len(row) for row in rows])
-    return ids, (torch.arange(longest)[None] < lengths[:, None]).long()
+    ids = torch.full((len(rows), longest), pad, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[number, place] = torch.tensor(row, dtype=torch.int64)
+        mask[number, place] = 1
+    return ids, mask

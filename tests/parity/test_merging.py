@@ -3,16 +3,10 @@
 import pytest
 import torch
 from families import FAMILIES
-from test_families import inputs, logits, steer_for
+from test_families import CASES, inputs, logits, steer_for
 
 import lmsteer
 from lmsteer.errors import UnsupportedError
-
-CASES = [
-    (name, tied)
-    for name, family in FAMILIES.items()
-    for tied in ((True, False) if family.ties else (None,))
-]
 
 
 @pytest.mark.parametrize(("name", "tied"), CASES)

@@ -90,13 +90,7 @@ def test_torchao_int8_bases(tokenizer, examples, steer, head_too):
         return isinstance(module, torch.nn.Linear) and (head_too or "lm_head" not in name)
 
     quantization.quantize_(model, quantization.Int8WeightOnlyConfig(), filter_fn=wanted)
-    learned = lmsteer.train(model, tokenizer, examples, calibrate=False)
-    assert learned.record["held_out"]["nll"] < learned.record["held_out"]["nll_base"]
-    with lmsteer.attach(model, {steer: 1.0}):
-        found = model(IDS).logits
-    with lmsteer.attach(exact, {steer: 1.0}):
-        truth = exact(IDS).logits
-    assert (found - truth).norm() < 0.1 * truth.norm()
+    trains_and_steers_like(exact, model, steer, tokenizer, examples)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -113,6 +107,10 @@ def test_bitsandbytes_int8_bases(tokenizer, examples, steer, head_too):
             small.load_state_dict(module.state_dict())
             owner, _, last = name.rpartition(".")
             setattr(model.get_submodule(owner), last, small.to("cpu"))
+    trains_and_steers_like(exact, model, steer, tokenizer, examples)
+
+
+def trains_and_steers_like(exact, model, steer, tokenizer, examples):
     learned = lmsteer.train(model, tokenizer, examples, calibrate=False)
     assert learned.record["held_out"]["nll"] < learned.record["held_out"]["nll_base"]
     with lmsteer.attach(model, {steer: 1.0}), torch.no_grad():

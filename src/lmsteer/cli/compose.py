@@ -30,23 +30,15 @@ def compose(
     from ..composition import compose as composed
     from ..composition import interference
     from ..models import load_model
-    from ..storage import check_writable, read_steer
-    from ..strengths import resolve_strength
+    from ..storage import check_writable
     from .strengths import read_mix
 
     check_writable(out_folder, force=force)
+    network = None
     if model is not None:
         hush_transformers()
         network, _ = load_model(model, device="cpu")
-        mix = {steer: values for steer, values in read_mix(steers, network)}
-    else:
-        mix = {}
-        for spec in steers:
-            name, _, value = spec.rpartition("=")
-            if not name:
-                raise InputError(f"expected NAME=STRENGTH, such as sentiment=2; was: {spec!r}")
-            steer = read_steer(name)
-            mix[steer] = [resolve_strength(steer, value)]
+    mix = dict(read_mix(steers, network))
     several = [steer.name for steer, values in mix.items() if len(values) != 1]
     if several:
         raise InputError(f"compose takes one strength a steer; {several[0]} was given more")
@@ -57,12 +49,10 @@ def compose(
         cosine = interference(one, other)
         # The sign that counts is of what is added, strengths included.
         together = cosine * (1 if strengths[one] * strengths[other] >= 0 else -1)
-        verdict = "unrelated" if abs(together) < 0.1 else "add up" if together > 0 else "oppose"
+        verdict = "add up" if together > 0 else "oppose"
+        verdict = "are unrelated" if abs(together) < 0.1 else verdict
         err.print(
             f"{escape(one.name)} and {escape(other.name)}: cosine of the maps {cosine:+.3f}; at "
-            f"these strengths they are {verdict}"
-            if verdict == "unrelated"
-            else f"{escape(one.name)} and {escape(other.name)}: cosine of the maps {cosine:+.3f}; "
-            f"at these strengths they {verdict}"
+            f"these strengths they {verdict}"
         )
     err.print(f"[bold]{escape(str(out_folder))}[/]: {escape(repr(steer))}")

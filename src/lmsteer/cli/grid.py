@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,8 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError
-from .display import escape, hush_transformers, out, progress_bars
+from .display import escape, hush_transformers, out
+from .measured import measured, span
 
 
 def grid(
@@ -45,47 +45,33 @@ def grid(
     """
     from ..composition import interference
     from ..evaluation.figure import grid_figure
-    from ..evaluation.measure import measure
-    from ..generation import generate
     from ..metrics import load_scorer
     from ..models import load_model
     from ..readers import read_prompts
     from ..storage import load_steer
-    from ..strengths import StrengthWarning
 
     if len(steer) != 2:
         raise InputError(f"a grid is of two steers: give --steer twice, was: {steer}")
-    if steps < 2 or not low < high:
-        raise InputError(
-            f"a grid needs --from below --to and at least 2 --steps, was: {low}, {high}, {steps}"
-        )
+    strengths = span(low, high, steps, "a grid")
     scorers = {name: load_scorer(name) for name in scorer or ["sentiment"]}
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     one, other = (load_steer(name, network) for name in steer)
-    strengths = [round(low + (high - low) * i / (steps - 1), 6) for i in range(steps)]
     pairs = [(a, b) for b in strengths for a in strengths]
-    warnings.simplefilter("ignore", StrengthWarning)  # to go past the safe range is the purpose
-    with progress_bars(quiet=json_) as progress:
-        records = generate(
-            network,
-            tokenizer,
-            read_prompts(prompts)[:count],
-            strengths=[{one: a, other: b} for a, b in pairs],
-            samples=samples,
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            top_p=top_p,
-            seed=seed,
-            progress=progress,
-        )
-        rows = {}
-        for number, (a, b) in enumerate(pairs, start=1):
-            wanted = {one.name: a, other.name: b}
-            part = [r for r in records if r.strengths == wanted]
-            rows[a, b] = measure(network, tokenizer, part, scorers, worst=False)
-            if progress:
-                progress("measure", number, len(pairs))
+    found = measured(
+        network,
+        tokenizer,
+        read_prompts(prompts)[:count],
+        [{one: a, other: b} for a, b in pairs],
+        scorers,
+        worst=False,
+        quiet=json_,
+        tokens=tokens,
+        samples=samples,
+        top_p=top_p,
+        seed=seed,
+    )
+    rows = {pair: row for pair, (_, row) in zip(pairs, found, strict=True)}
     shown = [*scorers, "perplexity"]
     if figure is not None:
         grid_figure(figure, (one.name, other.name), strengths, rows, shown)
@@ -106,6 +92,6 @@ def grid(
         for b in reversed(strengths):
             table.add_row(f"{b:+g}", *(f"{rows[a, b][name].value:.3g}" for a in strengths))
         out.print(table)
-    out.print(f"cosine of the maps: {cosine:+.3f}; {len(records) // len(pairs)} texts a pair")
+    out.print(f"cosine of the maps: {cosine:+.3f}; {len(found[0][0])} texts a pair")
     if figure is not None:
         out.print(f"figure: {escape(str(figure))}")

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..steer import Steer
-from ..storage import load_steer
+from ..storage import load_steer, read_steer
 from ..strengths import resolve_strength
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def read_mix(specs: Sequence[str], model: nn.Module) -> list[tuple[Steer, list[float]]]:
+def read_mix(specs: Sequence[str], model: nn.Module | None) -> list[tuple[Steer, list[float]]]:
     """Each ``NAME=STRENGTH`` or ``NAME=S1,S2,...`` as a steer and its strengths.
+
+    Without a model the names are folders.
 
     Raises:
         InputError: No ``=``, or a strength that is neither a number nor a known word.
@@ -25,10 +27,10 @@ def read_mix(specs: Sequence[str], model: nn.Module) -> list[tuple[Steer, list[f
         name, equals, values = spec.rpartition("=")
         if not equals or not name or not values:
             raise InputError(
-                "--steer expects NAME=STRENGTH, such as sentiment=3, sentiment=-2,0,2, "
+                "a steer is given as NAME=STRENGTH, such as sentiment=3, sentiment=-2,0,2, "
                 f"sentiment=+auto, sentiment=80% or sentiment=kl:0.5; was: {spec!r}"
             )
-        steer = load_steer(name, model)
+        steer = read_steer(name) if model is None else load_steer(name, model)
         mix.append((steer, [resolve_strength(steer, value) for value in values.split(",")]))
     return mix
 

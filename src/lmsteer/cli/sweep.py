@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..errors import InputError
-from .display import escape, hush_transformers, out, progress_bars
+from .display import escape, hush_transformers, out
+from .measured import measured, span
 
 
 def sweep(
@@ -48,44 +47,31 @@ def sweep(
     Example: lmsteer sweep --steer sentiment --from -5 --to 5 --steps 11 --figure sweep.png
     """
     from ..evaluation.figure import strength_figure
-    from ..evaluation.measure import measure
-    from ..generation import generate
     from ..metrics import load_scorer, masked
     from ..models import load_model
     from ..readers import read_prompts
     from ..storage import load_steer
-    from ..strengths import StrengthWarning
 
-    if steps < 2 or not low < high:
-        raise InputError(
-            f"a sweep needs --from below --to and at least 2 --steps, was: {low}, {high}, {steps}"
-        )
+    strengths = span(low, high, steps, "a sweep")
     scorers = {name: load_scorer(name) for name in scorer or ["sentiment"]}
     worst = any("toxic" in name for name in scorers)
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     found = load_steer(steer, network)
-    strengths = [round(low + (high - low) * i / (steps - 1), 6) for i in range(steps)]
-    warnings.simplefilter("ignore", StrengthWarning)  # to go past the safe range is the purpose
-    with progress_bars(quiet=json_) as progress:
-        records = generate(
-            network,
-            tokenizer,
-            read_prompts(prompts)[:count],
-            strengths=[{found: strength} for strength in strengths],
-            samples=samples,
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            top_p=top_p,
-            seed=seed,
-            progress=progress,
-        )
-        rows = []
-        parts = [[r for r in records if r.strengths[found.name] == s] for s in strengths]
-        for number, part in enumerate(parts, start=1):
-            rows.append(measure(network, tokenizer, part, scorers, worst=worst))
-            if progress:
-                progress("measure", number, len(parts))
+    written = measured(
+        network,
+        tokenizer,
+        read_prompts(prompts)[:count],
+        [{found: strength} for strength in strengths],
+        scorers,
+        worst=worst,
+        quiet=json_,
+        tokens=tokens,
+        samples=samples,
+        top_p=top_p,
+        seed=seed,
+    )
+    parts, rows = [part for part, _ in written], [row for _, row in written]
     shown = [*scorers, "perplexity", "distinct_2"]
     if figure is not None:
         title = f"{found.name} on {Path(model).name}: {len(parts[0])} texts a strength"

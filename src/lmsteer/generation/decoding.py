@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..attachment import Where, alone, attach, cache_name, read_hidden
+from ..encoding import padded
 from ..head import decoder_start, input_device
 from ..steer import Steer
 from .sampling import Pick, Row
@@ -55,7 +56,8 @@ def decode(
     pad = tokenizer.pad_token_id
     pad = next(i for i in (pad, tokenizer.eos_token_id, 0) if i is not None)
     start = decoder_start(model)
-    ids, mask = _padded(encoded, pad, left=start is None)
+    # A decoder goes on at the right end; an encoder may count positions from the left.
+    ids, mask = padded(encoded, pad, left=start is None)
     ids, mask = ids.to(input_device(model)), mask.to(input_device(model))
     defaults = model.generation_config
     config = GenerationConfig(
@@ -95,20 +97,6 @@ def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
         values = [float(row.strengths.get(steer, 0.0)) for row in batch]
         mixed[steer] = values[0] if len(set(values)) == 1 else torch.tensor(values)
     return mixed
-
-
-def _padded(
-    encoded: Sequence[Sequence[int]], pad: int, *, left: bool
-) -> tuple[Int[Tensor, "rows seq"], Int[Tensor, "rows seq"]]:
-    """A decoder goes on at the right end; an encoder may count positions from the left."""
-    longest = max(map(len, encoded))
-    ids = torch.full((len(encoded), longest), pad)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(encoded):
-        place = slice(longest - len(prompt), longest) if left else slice(0, len(prompt))
-        ids[row, place] = torch.tensor(prompt)
-        mask[row, place] = 1
-    return ids, mask
 
 
 def _read_prompts(
