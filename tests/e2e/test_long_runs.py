@@ -41,7 +41,9 @@ def test_two_processes_give_the_steer_of_one(alone, tmp_path):
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_training_resumes(alone, tmp_path, kill):
     # Batches of few tokens, so that the pass is long enough to be caught in the middle.
+    # A shell lets what it starts in the background ignore Ctrl-C; a user's terminal does not.
     slow = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, lmsteer.hidden as h; h._TOKENS_AT_ONCE = {'cpu': 64}; h.SAVE_EVERY = 4\n"
         "from lmsteer.cli import main; main(sys.argv[1:])"
     )
