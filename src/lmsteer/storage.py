@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .attachment import check_fit
+from .card import card
 from .errors import ArtefactError, InputError, MismatchError, NotFoundError
 from .steer import Fingerprint, Steer
 
@@ -70,7 +71,7 @@ def save_steer(steer: Steer, path: str | PathLike[str], *, force: bool = False) 
         save_file({k: v.contiguous() for k, v in tensors.items()}, fresh / TENSORS)
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
         (fresh / FACTS).write_text(text + "\n", encoding="utf-8")
-        (fresh / CARD).write_text(_card(steer), encoding="utf-8")
+        (fresh / CARD).write_text(card(steer), encoding="utf-8")
 
 
 def check_writable(path: str | PathLike[str], *, force: bool) -> None:
@@ -245,47 +246,3 @@ def _download(name: str) -> str:
         raise NotFoundError(
             f"no folder {name!r}, and the Hub did not give one of that name: {error}"
         ) from error
-
-
-def _card(steer: Steer) -> str:
-    """A Hub model card: what the folder is, how to use it, how it was made."""
-    base = steer.fingerprint.model if steer.fingerprint is not None else ""
-    held_out, data = steer.record.get("held_out"), steer.record.get("data")
-    lines = [
-        "---",
-        "library_name: lmsteer",
-        "tags: [lm-steer, steering, controllable-generation]",
-        *([f"base_model: {base}"] if base.count("/") == 1 else []),
-        "---",
-        f"# {steer.name}",
-        "",
-        f"A steer for `{base or 'an unnamed model'}`: a linear map on its {steer.site} word "
-        f"embeddings (dim {steer.dim}, rank {steer.rank}), learned with the model frozen "
-        "(LM-Steer, Han et al., ACL 2024).",
-        "",
-        "```python",
-        "import lmsteer",
-        f'model, tokenizer = lmsteer.load_model("{base or "MODEL"}")',
-        'steer = lmsteer.load_steer("PATH OR HUB ID", model)',
-        "with lmsteer.attach(model, {steer: 2.0}):",
-        '    model.generate(**tokenizer("My life is", return_tensors="pt"))',
-        "```",
-        "",
-        "Strength 0 is the base model, 1 is what training used for a text labelled +1; negative "
-        "strengths give the opposite style.",
-    ]
-    if data:
-        lines += [
-            "",
-            f"Learned from {data['texts']} texts ({data['positive']} positive, "
-            f"{data['negative']} negative, {data['neutral']} neutral; {data['tokens']} tokens; "
-            f"solver `{steer.record['solver']}`).",
-        ]
-    if held_out:
-        lines += [
-            "",
-            f"Held-out NLL, nats a token, each text at its own label with the domain part on: "
-            f"{held_out['nll_base']:.3f} before, {held_out['nll']:.3f} after "
-            f"({held_out['tokens']} tokens).",
-        ]
-    return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
-    {"errors", "steer", "workers", "heap"},
+    {"errors", "steer", "card", "workers", "heap"},
     {
         "strengths",
         "head",

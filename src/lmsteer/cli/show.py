@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ..errors import NotFoundError
 from ..steer import Steer
 from ..storage import FACTS, read_steer, shipped_steers
 from .calibrate import describe_calibration
@@ -51,11 +52,12 @@ def list_(
 
 
 def show(
-    path: Annotated[Path, typer.Argument(help="folder of a steer")],
+    name: Annotated[str, typer.Argument(help="folder of a steer, or one that is shipped")],
+    model: Annotated[str, typer.Option(help="for which model it is shipped")] = "bundled",
     json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
     """What a steer is and how it was made."""
-    steer = read_steer(path)
+    steer = _shipped(name, model) if not Path(name).exists() else read_steer(name)
     if json_:
         print(json.dumps({**_facts(steer), "record": dict(steer.record)}))
         return
@@ -65,3 +67,18 @@ def show(
         describe(steer.record)
     if "calibration" in steer.record:
         describe_calibration(steer.record["calibration"])
+    if "effect" in steer.record:
+        effect = steer.record["effect"]
+        rates = ", ".join(f"{row['strength']:+g}: {row['rate']:.0%}" for row in effect["rows"])
+        out.print(f"{escape(effect['style'])}, {effect['texts']} texts a strength: {rates}")
+
+
+def _shipped(name: str, model: str) -> Steer:
+    found = shipped_steers()
+    for steer in found.get(name, []):
+        if _facts(steer)["base_model"] == model:
+            return steer
+    raise NotFoundError(
+        f"no folder {name!r}, and no steer of that name is shipped for the model {model!r}; "
+        f"shipped are: {', '.join(found) or 'none'}"
+    )
