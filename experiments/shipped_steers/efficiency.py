@@ -28,6 +28,7 @@ from lmsteer.evaluation import environment
 from lmsteer.hidden import read_head, read_states
 from lmsteer.metrics import bootstrap, perplexity
 from lmsteer.metrics.perplexity import encode_records
+from lmsteer.plotting import COLOURS, pyplot
 from lmsteer.strengths import strength_at_kl
 
 RESULTS = Path(__file__).parent / "results"
@@ -169,8 +170,6 @@ def main() -> None:
 
 
 def _write(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
-    from lmsteer.evaluation.figure import COLOURS, _pyplot
-
     RESULTS.mkdir(exist_ok=True)
     stem = args.part if args.style == "sentiment" else f"{args.part}-{args.style}"
     facts = {"model": "bundled", "style": args.style, "prompts": 100, "samples": 4, **environment()}
@@ -191,7 +190,7 @@ def _write(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
     lines += ["", f"![{stem}]({stem}.png)", ""]
     lines += [f"- {key}: {value}" for key, value in facts.items()]
     (RESULTS / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    plot = _pyplot()
+    plot = pyplot()
     figure, axis = plot.subplots(figsize=(5.2, 3.6))
     names = list(dict.fromkeys(row["variant"] for row in found))
     for name, colour in zip(names, COLOURS * len(names), strict=False):

@@ -50,7 +50,9 @@ def prompts_of(task: str, data: Path, count: int) -> dict[str, tuple[list[str], 
         wanted = {"neutral": sorted({*up, *down}), "negative": up, "positive": down}
         return {
             f"{name} prompts": (
-                lmsteer.read_prompts(data / f"sentiment_prompts/{name}_prompts.jsonl")[:count],
+                lmsteer.read_prompts(data / f"sentiment_prompts/{name}_prompts.jsonl")[
+                    : count if name == "neutral" else count // 2
+                ],
                 strengths,
             )
             for name, strengths in wanted.items()
@@ -60,8 +62,11 @@ def prompts_of(task: str, data: Path, count: int) -> dict[str, tuple[list[str], 
     scored = [r["prompt"] for r in records if r["prompt"].get("toxicity") is not None]
     span = [float(s) for s in range(-5, 6)]
     return {
-        "non-toxic prompts": ([p["text"] for p in scored if p["toxicity"] < 0.5][:count], span),
-        "toxic prompts": ([p["text"] for p in scored if p["toxicity"] >= 0.5][:count], span),
+        "non-toxic prompts": (
+            [p["text"] for p in scored if p["toxicity"] < 0.5][: count // 2],
+            span,
+        ),
+        "toxic prompts": ([p["text"] for p in scored if p["toxicity"] >= 0.5][: count // 2], span),
     }
 
 
@@ -123,16 +128,17 @@ def _write(
     (RESULTS / f"{args.task}.json").write_text(text + "\n", encoding="utf-8")
     lines = [f"# {args.task} on `{args.model}`", ""]
     lines += [
-        f"`python experiments/shipped_steers/tables.py {args.task} --work WORK`: {args.count} "
-        "prompts a set, 25 samples of 20 tokens, top-p 0.9, domain part off. Perplexity under the "
-        "unsteered model, then under `bundled-small`, which learned from the same kinds of text. "
-        "95% intervals over prompts. The paper's column is GPT-2 large on its own prompts and "
-        "judge (arXiv v1): another model, other texts, not comparable digit by digit.",
+        f"`python experiments/shipped_steers/tables.py {args.task} --work WORK`: 25 samples of 20 "
+        "tokens a prompt, top-p 0.9, domain part off. Perplexity under the unsteered model, then "
+        "under `bundled-small`, which learned from the same kinds of text. 95% intervals over "
+        "prompts. The paper's column is GPT-2 large on its own prompts and judge (arXiv v1): "
+        "another model, other texts, not comparable digit by digit.",
         "",
     ]
     for name, table in found.items():
         names = list(table[0.0])
-        lines += [f"## {name}", "", f"| strength | {' | '.join(names)} | ppl ratio | paper |"]
+        lines += [f"## {name}, {table[0.0]['distinct_1'].count} texts a strength", ""]
+        lines += [f"| strength | {' | '.join(names)} | ppl ratio | paper |"]
         lines += ["|---:" * (len(names) + 2) + "|---|"]
         base = table[0.0]["perplexity"].value
         for strength, row in sorted(table.items()):

@@ -9,6 +9,7 @@
 The method is LM-Steer (Han et al., "Word Embeddings Are Steers for Language Models", ACL 2024).
 """
 
+from .alignment import transfer as transfer
 from .attachment import attach as attach
 from .calibration import calibrate as calibrate
 from .composition import compose as compose
@@ -48,4 +49,5 @@ __all__ = [
     "stream",
     "train",
     "train_jointly",
+    "transfer",
 ]

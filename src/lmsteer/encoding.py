@@ -36,6 +36,8 @@ class Encoded:
             context).
         pad_id: Any valid id; pads are masked.
         sources: Of an encoder-decoder model, what the encoder reads: the prompt of each text.
+        unpredicted: Tokens of each text itself before its first target: 1 where nothing stands
+            before the text from which its first token could be predicted.
     """
 
     ids: list[list[int]]
@@ -47,6 +49,7 @@ class Encoded:
     skipped: int
     pad_id: int = 0
     sources: list[list[int]] | None = None
+    unpredicted: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,6 +65,7 @@ class Encoded:
             token_weights=self.token_weights[index],
             source=[self.source[i] for i in texts],
             sources=None if self.sources is None else [self.sources[i] for i in texts],
+            unpredicted=[self.unpredicted[i] for i in texts],
         )
 
     @property
@@ -134,6 +138,7 @@ def encode_pairs(
     ids: list[list[int]] = []
     starts: list[int] = []
     source: list[int] = []
+    unpredicted: list[int] = []
     truncated = 0
     bodies = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
     if decoder_start is None:
@@ -149,13 +154,58 @@ def encode_pairs(
             ids.append(row)
             starts.append(start)
             source.append(number)
+            unpredicted.append(start - len(head))
     sources = None
     if decoder_start is not None:
         sources = encoder_ids(tokenizer, [prompts[i] for i in source], max_length=max_length)
     pad = getattr(tokenizer, "pad_token_id", None)
     begins, ones = torch.tensor(starts, dtype=torch.int64), torch.ones(len(ids))
     skipped = len(bodies) - len(ids)
-    return Encoded(ids, begins, ones[:, None], ones, source, truncated, skipped, pad or 0, sources)
+    return Encoded(
+        ids,
+        begins,
+        ones[:, None],
+        ones,
+        source,
+        truncated,
+        skipped,
+        pad or 0,
+        sources,
+        unpredicted,
+    )
+
+
+def target_spans(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], encoded: Encoded
+) -> list[list[tuple[int, int]]]:
+    """Where in its text each target token stands, as ``(start, end)`` characters.
+
+    Args:
+        tokenizer: That encoded them.
+        texts: All that were given to `encode_pairs`.
+        encoded: What came of it; the spans are in its order.
+
+    A span may begin with the space before its word. Tokens of one character that several share
+    (bytes of an emoji) have the same span.
+    """
+    found = []
+    for number, skipped, count in zip(
+        encoded.source, encoded.unpredicted, encoded.target_counts.tolist(), strict=True
+    ):
+        spans = _token_spans(tokenizer, texts[number])
+        found.append(spans[skipped : skipped + count])
+    return found
+
+
+def _token_spans(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
+    if getattr(tokenizer, "is_fast", False):
+        told = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return [(int(a), int(b)) for a, b in told["offset_mapping"]]
+    # Slow tokenizers do not tell: how far each beginning of the ids decodes.
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ends = [len(str(tokenizer.decode(ids[: i + 1])).rstrip("\ufffd")) for i in range(len(ids))]
+    ends = [min(end, len(text)) for end in ends]
+    return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:

@@ -8,6 +8,7 @@ applied to ``c + eps W^T c``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -155,6 +156,14 @@ class Steer:
     def matrix(self) -> Float[Tensor, "dim dim"]:
         """The map itself, ``P @ Q.T``, float32: a row h becomes ``h + strength * h @ matrix``."""
         return self.P @ self.Q.T
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the numbers, the domain part's included."""
+        found = hashlib.sha256(self.P.numpy().tobytes() + self.Q.numpy().tobytes())
+        if self.domain is not None:
+            found.update(self.domain.digest.encode())
+        return found.hexdigest()
 
     def renamed(self, name: str) -> Steer:
         """The same map under another name."""

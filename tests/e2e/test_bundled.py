@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 import lmsteer
 from lmsteer.metrics import lexicon_scores, perplexity, positive_rate
 
@@ -46,3 +48,37 @@ def test_both_bundled_models_load_quickly_and_differ_in_their_heads():
     )
     held_out = steer.record["held_out"]
     assert held_out["nll"] < held_out["nll_base"]
+
+
+@pytest.mark.parametrize("name", ["bundled", "bundled-small"])
+def test_shipped_steers_are_there_with_their_effect_and_range(name):
+    from lmsteer.storage import shipped_steers
+
+    model, _ = lmsteer.load_model(name)
+    found = shipped_steers(model)
+    assert set(found) >= {"sentiment", "detox", "politeness", "subjectivity", "story"}
+    for (steer,) in found.values():
+        assert steer.domain is not None
+        assert steer.record["data"]["sha256"]
+        effect = steer.record["effect"]
+        assert [row["strength"] for row in effect["rows"]] == list(range(-5, 6))
+        assert effect["spearman"] >= 0.95
+        low, high = steer.record["calibration"]["safe"]
+        assert low <= -1 < 1 <= high
+
+
+def test_a_shipped_sentiment_steer_works_straight_away(bundled):
+    steer = lmsteer.load_steer("sentiment", bundled[0])
+    records = lmsteer.generate(
+        *bundled,
+        lmsteer.read_prompts("bundled:neutral")[:20],
+        strengths=[{steer: s} for s in (-3, 3)],
+        samples=4,
+        max_new_tokens=20,
+        top_p=0.9,
+    )
+    rates = [
+        (lexicon_scores([r.text for r in records if r.strengths["sentiment"] == s]) > 0).mean()
+        for s in (-3, 3)
+    ]
+    assert rates[1] - rates[0] > 0.25  # a word list sees part of it

@@ -215,3 +215,32 @@ def test_two_columns_of_labels_are_two_steers_and_their_grid(capsys, folder, exa
     assert (tmp_path / "grid.png").stat().st_size > 1000
     code, _, err = run(capsys, "grid", "--model", folder, "--steer", "taste")
     assert (code, "two steers" in err) == (2, True)
+
+
+def test_explain_and_transfer(capsys, folder, trained, tmp_path):
+    pytest.importorskip("matplotlib")
+    other = tmp_path / "renamed"
+    assert run(capsys, "compose", f"{trained}=2", "--out", other)[0] == 0
+    on = ("--model", folder)
+    drawn = tmp_path / "figures"
+    code, out, err = run(capsys, "explain", trained, other, *on, "--figures", drawn, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["overlaps"]["values"][0][1] == pytest.approx(1, abs=1e-3)
+    assert set(told["steers"]["taste"]) == {"gains", "losses", "directions"}
+    assert (drawn / "overlaps.png").stat().st_size > 1000
+    text = ("--text", "it is <good>", "--html", tmp_path / "page.html", "--figures", drawn)
+    code, out, _ = run(capsys, "explain", trained, *on, *text)
+    assert code == 0
+    assert "style value" in out
+    assert "&lt;" in (tmp_path / "page.html").read_text()
+    assert (drawn / "taste-value.png").stat().st_size > 1000
+    code, _, err = run(capsys, "explain", trained, *on, "--html", tmp_path / "x.html")
+    assert (code, "give some with --text" in err) == (2, True)
+    carried = tmp_path / "carried"
+    to = ("--to", folder, "--out", carried, "--form", "inverse", "--no-calibrate", "--json")
+    code, out, err = run(capsys, "transfer", trained, *on, *to)
+    assert code == 0, err
+    assert json.loads(out)["from"] == "model"
+    code, out, _ = run(capsys, "show", carried, "--json")
+    assert json.loads(out)["record"]["transfer"]["form"] == "inverse"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
-    {"errors", "steer", "card", "workers", "heap"},
+    {"errors", "steer", "card", "plotting", "workers", "heap"},
     {
         "strengths",
         "head",
@@ -25,6 +25,7 @@ FLOORS = [
     {"training", "generation", "merging"},
     {"metrics"},
     {"calibration"},
+    {"alignment", "interpretation"},
     {"evaluation"},
     {"cli"},
 ]

@@ -13,12 +13,14 @@ from .compose import compose
 from .demo import demo
 from .display import fail, show_warnings
 from .evaluate import evaluate
+from .explain import explain
 from .generate import generate
 from .grid import grid
 from .import_ import import_
 from .show import list_, show
 from .sweep import sweep
 from .train import train
+from .transfer import transfer
 
 app = typer.Typer(
     name="lmsteer",
@@ -38,6 +40,8 @@ app.command()(sweep)
 app.command()(grid)
 app.command()(compose)
 app.command()(evaluate)
+app.command()(transfer)
+app.command()(explain)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -80,7 +80,9 @@ def evaluate(
         group = Path(file.removeprefix("bundled:")).stem
         settings = {
             "model": model,
-            "steers": [[(s.name, _digest(s), value) for s, value in mix.items()] for mix in mixes],
+            "steers": [
+                [(s.name, s.digest[:16], value) for s, value in mix.items()] for mix in mixes
+            ],
             "prompts": file,
             "count": count,
             "samples": samples,
@@ -158,10 +160,3 @@ def _figure(folder: Path, groups: Any, style: str, title: str) -> str | None:
         err.print(f"[yellow]{escape(str(error))}[/]")
         return None
     return "tradeoff.png"
-
-
-def _digest(steer: Any) -> str:
-    import hashlib
-
-    numbers = steer.P.numpy().tobytes() + steer.Q.numpy().tobytes()
-    return hashlib.sha256(numbers).hexdigest()[:16]

@@ -55,6 +55,7 @@ def fit_convex(
     steps: int | None,
     progress: Progress | None,
     started: float,
+    start: Map | None = None,
 ) -> tuple[Map, Curvature, dict[str, Any]]:
     """Minimise the ridged NLL; ridge and stopping are chosen on the held-out states.
 
@@ -67,6 +68,7 @@ def fit_convex(
         steps: At most so many steps for each ridge.
         progress: Called as ``progress("fit", step, total)``.
         started: When training began, by `time.perf_counter`.
+        start: Where to begin, and what the ridge holds the map to; zero by default.
 
     Returns:
         The map at full rank, the curvature, and the course over all ridges tried:
@@ -85,7 +87,7 @@ def fit_convex(
             curvature,
             ridge,
             tried[-1].learned if tried else None,
-            domain=domain,
+            start or Map.zeros(states, domain=domain),
             steps=steps,
             progress=progress,
             started=started,
@@ -114,8 +116,8 @@ def _descend(
     curvature: Curvature,
     ridge: float,
     first: Map | None,
+    centre: Map,
     *,
-    domain: bool,
     steps: int | None,
     progress: Progress | None,
     started: float,
@@ -128,7 +130,7 @@ def _descend(
     solve = curvature.solver(max(ridge, LEAST_DAMPING))
     pull = ridge * curvature.mean
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    learned = first.clone() if first else Map.zeros(states, domain=domain)
+    learned = (first or centre).clone()
     velocity = torch.zeros_like(learned.parts)
     best, best_nll = learned.clone(), float("inf")
     course: list[list[float]] = []
@@ -138,7 +140,7 @@ def _descend(
             places = torch.arange(step * BATCH_TOKENS, (step + 1) * BATCH_TOKENS) % count
             batch = states.take(order[places])
         slope = gradient(head, batch, learned)
-        velocity.mul_(MOMENTUM).add_(solve(slope.add_(learned.parts, alpha=pull)))
+        velocity.mul_(MOMENTUM).add_(solve(slope.add_(learned.parts - centre.parts, alpha=pull)))
         warm = min(1.0, (step + 1) / 4)
         learned.parts.sub_(velocity, alpha=rate * warm * (1 - step / total))
         if progress:

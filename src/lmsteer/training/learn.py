@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import torch
 from torch import nn
 
+from ..attachment import check_fit
 from ..cache import Keep
 from ..encoding import Encoded, Weight, as_chat, encode
 from ..errors import InputError, UnsupportedError
@@ -23,7 +25,7 @@ from .cached import fit_cached
 from .convex import fit_convex
 from .curvature import Curvature
 from .finish import to_steers
-from .objective import mean_nll
+from .objective import Map, mean_nll
 from .paper import RECIPE, fit_paper
 
 if TYPE_CHECKING:
@@ -58,12 +60,15 @@ class Options:
     folder: Path | None = None
     resume: bool = False
     progress: Progress | None = None
+    start: Steer | None = None
 
     def __post_init__(self) -> None:
         if self.site != "output":
             raise UnsupportedError('only site="output" can be trained so far')
         if self.solver not in SOLVERS:
             raise InputError(f"solver must be one of {SOLVERS}, was: {self.solver!r}")
+        if self.start is not None and self.solver != "convex":
+            raise InputError(f'start= goes with solver="convex", was: {self.solver!r}')
         if self.resume and (self.folder is None or self.solver == "paper"):
             raise InputError(
                 'resume= goes on with what folder= holds, for the solvers "convex" and "cached"; '
@@ -77,6 +82,7 @@ class Options:
             "model": sample_digest(model),
             "texts": digest_of(examples),
             **{name: getattr(self, name) for name in told},
+            "start": None if self.start is None else self.start.digest,
             "max_length": max_length,
         }
         return Keep(self.memory, self.folder, self.resume, key)
@@ -116,6 +122,8 @@ def learn(
     dim = head.weight.shape[1]
     if options.rank is not None and not 1 <= options.rank <= dim:
         raise InputError(f"rank must be between 1 and {dim}, was: {options.rank}")
+    if options.start is not None:
+        _check_start(model, options.start, names)
     keep = options.keep(model, examples, max_length)
     kept, tested = split_held_out(
         [examples[i] for i in encoded.source], options.held_out, salt=options.salt
@@ -133,6 +141,7 @@ def learn(
         states, judges = _read(model, encoded, kept, tested, options, keep, processes)
         few = _few(judges)
         if options.solver == "convex":
+            fit["start"] = _start_map(options, states)
             learned, curvature, course = fit_convex(work, states, few, started=started, **fit)
         else:
             seed = options.seed
@@ -162,6 +171,26 @@ def learn(
         data = {**summary(examples, number), **cut}
         steers[number] = replace(steer, record={**steer.record, **record, "data": data})
     return steers
+
+
+def _check_start(model: nn.Module, start: Steer, names: Sequence[str]) -> None:
+    check_fit(model, start)
+    if start.site != "output" or len(names) != 1:
+        raise InputError(
+            f"start= takes one steer at the output site, for one style; was at {start.site!r}, for "
+            f"{len(names)} styles"
+        )
+
+
+def _start_map(options: Options, states: States) -> Map | None:
+    if options.start is None:
+        return None
+    zero = Map.zeros(states, domain=options.domain)
+    parts = [options.start.matrix()]
+    if options.domain:
+        domain = options.start.domain
+        parts.append(torch.zeros_like(parts[0]) if domain is None else domain.matrix())
+    return Map(torch.stack(parts).to(zero.parts), options.domain)
 
 
 def _longest(model: nn.Module, options: Options) -> int:

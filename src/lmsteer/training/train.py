@@ -45,6 +45,7 @@ def train(
     folder: str | PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress | None = None,
+    start: Steer | None = None,
 ) -> Steer:
     """Learn a steer from labelled text. The model stays frozen and is left as it came.
 
@@ -86,6 +87,8 @@ def train(
             be resumed (a kill loses at most 16 batches). It is the caller's to delete.
         resume: Go on with what `folder` holds.
         progress: Called as ``progress(stage, done, total)``.
+        start: A steer of this model to begin at, and to be held to where the texts say little;
+            for ``"convex"``. By default the base model.
 
     Returns:
         The steer. `Steer.record` says how it was made: the data's digest and counts, held-out
@@ -122,6 +125,7 @@ def train(
         folder=None if folder is None else Path(folder),
         resume=resume,
         progress=progress,
+        start=start,
     )
     with kept():
         (steer,) = learn(model, tokenizer, examples, [name or "steer"], options)

@@ -1,0 +1,213 @@
+"""Where in a text the evidence for a style lies: likelihood at +s against -s, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..attachment import check_fit
+from ..encoding import encode_pairs, target_spans
+from ..errors import InputError, UnsupportedError
+from ..head import decoder_start, text_config
+from ..hidden import Progress, read_head, read_states
+from ..steer import Steer
+from ..training.objective import token_nll
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a text.
+
+    Args:
+        start: First character.
+        end: One past the last.
+        ratio: log P at +s less log P at -s, in nats: above 0 it speaks for the style.
+    """
+
+    start: int
+    end: int
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """A run of whole words.
+
+    Args:
+        start: First character.
+        end: One past the last.
+        ratio: Sum over its tokens.
+    """
+
+    start: int
+    end: int
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A text read by a steer.
+
+    Args:
+        text: As it was given.
+        tokens: Those that the model could judge: not the first where nothing precedes it, and
+            none past the model's context.
+        spans: The best ones, in the order of the text.
+        ratio: Sum over all tokens.
+    """
+
+    text: str
+    tokens: list[Token]
+    spans: list[Span]
+    ratio: float
+
+
+def evidence(
+    steer: Steer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    strength: float = 1.0,
+    spans: int = 3,
+    domain: bool = True,
+    progress: Progress | None = None,
+) -> list[Evidence]:
+    """Which parts of texts speak for a style, and which against it.
+
+    The frozen trunk reads each text once; only the head is run at both strengths.
+
+    Args:
+        steer: At the output site, learned on `model`.
+        model: A causal language model.
+        tokenizer: The model's own.
+        texts: Any; an empty one, or one of a single token that nothing precedes, has no evidence.
+        strength: s, above 0; 1 is what training used for a text labelled +1.
+        spans: At most so many a text.
+        domain: With the domain part on at both strengths, where the steer has one: then both
+            sides are in-domain.
+        progress: Called as ``progress("read", done, total)``.
+
+    Source: Han et al. 2024, section 5.
+    """
+    if strength <= 0 or spans < 0:
+        raise InputError(f"strength must be above 0 and spans 0 or more: {strength}, {spans}")
+    check_readable(steer, model)
+    context = getattr(text_config(model), "max_position_embeddings", None)
+    encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
+    found = [Evidence(text, [], [], 0.0) for text in texts]
+    if not len(encoded):
+        return found
+    states = read_states(model, encoded, progress=progress)
+    head = read_head(model)
+    hidden = states.hidden
+    change = (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
+    if domain and steer.domain is not None:
+        part = steer.domain
+        hidden = hidden + (hidden @ part.P.to(hidden)) @ part.Q.T.to(hidden)
+    high, low = (
+        token_nll(head, hidden + s * change, states.targets) for s in (strength, -strength)
+    )
+    ratios = np.split(
+        (low - high).cpu().double().numpy(), torch.cumsum(encoded.target_counts, 0)[:-1].numpy()
+    )
+    places = target_spans(tokenizer, texts, encoded)
+    for number, ratio, place in zip(encoded.source, ratios, places, strict=True):
+        tokens = [Token(a, b, float(r)) for (a, b), r in zip(place, ratio, strict=True)]
+        text = texts[number]
+        found[number] = Evidence(text, tokens, best_spans(text, tokens, spans), float(ratio.sum()))
+    return found
+
+
+def check_readable(steer: Steer, model: PreTrainedModel) -> None:
+    """Raise where a text cannot be read by a steer from one pass of the trunk."""
+    check_fit(model, steer)
+    if steer.site != "output":
+        raise UnsupportedError(
+            "a steer at the input site changes the trunk's states, so a text cannot be read from "
+            "one pass; attach it and compare losses instead"
+        )
+    if decoder_start(model) is not None:
+        raise UnsupportedError("steers of encoder-decoder models cannot be explained so far")
+
+
+def best_spans(text: str, tokens: Sequence[Token], count: int) -> list[Span]:
+    """At most `count` disjoint runs of words with the greatest sum of absolute ratios, exactly."""
+    words = _words(text, tokens)
+    chosen = best_runs(np.array([word.ratio for word in words]), count)
+    found = []
+    for start, end in chosen:
+        first, last = words[start].start, words[end - 1].end
+        # A token may begin with the space before its word.
+        first += len(text[first:last]) - len(text[first:last].lstrip())
+        last = first + len(text[first:last].rstrip())
+        found.append(Span(first, last, sum(word.ratio for word in words[start:end])))
+    return found
+
+
+def best_runs(values: np.ndarray, count: int) -> list[tuple[int, int]]:
+    """At most `count` disjoint runs ``[start, end)`` whose ``sum_i |sum(run_i)|`` is greatest.
+
+    Dynamic programming over the values: the best total after each of them, by how many runs were
+    begun and by what goes on (nothing, a run counted as positive, a run counted as negative);
+    O(values x count).
+    """
+    size = len(values)
+    if not size or count < 1:
+        return []
+    # best[k, state]: k runs begun, state 0 outside, 1 in a positive run, 2 in a negative one.
+    best = np.full((count + 1, 3), -np.inf)
+    best[0, 0] = 0.0
+    came = np.zeros((size, count + 1, 3), dtype=np.int8)
+    signs = np.array([0.0, 1.0, -1.0])
+    for place, value in enumerate(values):
+        # Whence each state is reached: from any state with the same k (outside, or the run goes
+        # on), or, into a run, from any state with k - 1 (a new run).
+        following = np.full_like(best, -np.inf)
+        following[:, 0] = best.max(1)
+        came[place, :, 0] = best.argmax(1)
+        for state in (1, 2):
+            goes_on, begins = best[:, state], np.r_[-np.inf, best[:-1].max(1)]
+            following[:, state] = np.maximum(goes_on, begins) + signs[state] * value
+            fresh = begins > goes_on
+            # 3 and more: a new run, after the state that is told.
+            before = np.r_[0, best[:-1].argmax(1)]
+            came[place, :, state] = np.where(fresh, 3 + before, state)
+        best = following
+    k, state = divmod(int(best.argmax()), 3)
+    runs: list[tuple[int, int]] = []
+    end = size
+    for place in range(size - 1, -1, -1):
+        step = int(came[place, k, state])
+        if state == 0:
+            state, end = step, place
+        elif step >= 3:
+            runs.append((place, end))
+            k, state, end = k - 1, step - 3, place
+    return runs[::-1]
+
+
+def _words(text: str, tokens: Sequence[Token]) -> list[Token]:
+    """Tokens joined to words: a span should not cut one."""
+    words: list[Token] = []
+    for token in tokens:
+        glued = (
+            words
+            and token.start < len(text)
+            and words[-1].end >= token.start
+            and token.start > 0
+            and not text[token.start].isspace()
+            and not text[token.start - 1].isspace()
+        )
+        if glued and (text[token.start].isalnum() == text[token.start - 1].isalnum()):
+            last = words.pop()
+            token = Token(last.start, max(last.end, token.end), last.ratio + token.ratio)
+        words.append(token)
+    return words
