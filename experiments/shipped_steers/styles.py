@@ -82,14 +82,19 @@ def detox(data: Path) -> Style:
     )
 
 
-def politeness(data: Path) -> Style:
-    """Polite against rude requests: the score of the Stanford Politeness Corpus."""
+def politeness_rows(data: Path) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
+    """Requests with their scores: those to learn from, and the others."""
     found = []
     for community in ("stack-exchange", "wikipedia"):
         for row in rows(data / f"politeness/{community}.jsonl"):
             if text := _request(row["text"]):
                 found.append((text, max(-1.0, min(1.0, row["score"]))))
-    learned, judged = _halves(found)
+    return _halves(found)
+
+
+def politeness(data: Path) -> Style:
+    """Polite against rude requests: the score of the Stanford Politeness Corpus."""
+    learned, judged = politeness_rows(data)
     return Style(
         [Example(text, score) for text, score in learned],
         # The quarters that the corpus calls polite and impolite.

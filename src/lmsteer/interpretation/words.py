@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..alignment.words import pieces
-from ..attachment import check_fit
-from ..encoding import encode_pairs
+from ..attachment import check_fit, read_hidden
+from ..encoding import encode_pairs, prompt_ids
 from ..errors import UnsupportedError
-from ..head import decoder_start, input_tables
+from ..head import decoder_start, input_device, input_tables
 from ..hidden import read_head, read_states
 from ..readers import read_prompts
 from ..steer import Steer
@@ -73,7 +73,8 @@ def directions(
         model: Whose table of embeddings says where words lie, the mean word taken off.
         tokenizer: The model's own.
         count: How many directions, at most the rank.
-        words: How many words an end; whole ones of at least 3 letters.
+        words: How many words an end: of at least 3 letters, and whole, that is, after which the
+            model finds more letters unlikely.
         prompts: Give the signs (output site); the neutral ones of the package by default.
 
     Source: Han et al. 2024, section 5 (SVD of W).
@@ -81,18 +82,28 @@ def directions(
     check_fit(model, steer)
     left, scale, right = _svd(steer)
     table = read_head(model).weight if steer.site == "output" else input_tables(model)[0].weight
-    ids, names = whole_words(tokenizer, len(table))
+    spelled = word_starts(tokenizer, len(table))
+    ids = list(spelled)
     rows = table.detach()[ids].float().cpu()
     rows = rows - rows.mean(0)
     if steer.site == "output":
         sign = _last_states(model, tokenizer, prompts).mean(0).cpu() @ left
         flip = torch.where(sign < 0, -1.0, 1.0)
         left, right = left * flip, right * flip
+    whole = _Whole(model, tokenizer)
     share = scale.square() / scale.square().sum().clamp_min(1e-30)
     found = []
     for i in range(min(count, len(scale))):
-        ends = [_ends(rows @ side[:, i], names, words) for side in (left, right)]
-        found.append(Direction(float(share[i]), *ends))
+        ends: list[tuple[Scored, Scored]] = []
+        for side in (left, right):
+            scores = dict(zip(ids, (rows @ side[:, i]).tolist(), strict=True))
+            order = sorted(ids, key=lambda n: -scores[n])
+            high, low = (
+                [(spelled[n], scores[n]) for n in whole.first(part, words)]
+                for part in (order, order[::-1])
+            )
+            ends.append((high, low))
+        found.append(Direction(float(share[i]), reads=ends[0], writes=ends[1]))
     return found
 
 
@@ -136,29 +147,65 @@ def word_shifts(
             change += (head.logits(moved[part]).log_softmax(-1) - base).sum(0).double().cpu()
             chance += base.exp().sum(0).double().cpu()
     change, chance = change / len(hidden), chance / len(hidden)
-    ids, names = whole_words(tokenizer, len(change))
-    seen = [
-        Shift(name, float(change[i]), float(chance[i]))
-        for i, name in zip(ids, names, strict=True)
-        if chance[i] >= LEAST_CHANCE
-    ]
-    seen.sort(key=lambda shift: shift.change)
-    gains = [shift for shift in seen[::-1] if shift.change > 0]
-    return gains[:count], [shift for shift in seen if shift.change < 0][:count]
+    spelled = word_starts(tokenizer, len(change))
+    order = sorted((n for n in spelled if chance[n] >= LEAST_CHANCE), key=lambda n: -change[n])
+    whole = _Whole(model, tokenizer)
+    sides = (
+        whole.first([n for n in order if change[n] > 0], count),
+        whole.first([n for n in order[::-1] if change[n] < 0], count),
+    )
+    gains, losses = (
+        [Shift(spelled[n], float(change[n]), float(chance[n])) for n in side] for side in sides
+    )
+    return gains, losses
 
 
-def whole_words(tokenizer: PreTrainedTokenizerBase, size: int) -> tuple[list[int], list[str]]:
+def word_starts(tokenizer: PreTrainedTokenizerBase, size: int) -> dict[int, str]:
     """Tokens that begin a word and are letters alone, at least 3, with what they spell."""
     found = pieces(tokenizer, size)
     spaced = any(piece.startswith(" ") for piece in found.values())
-    chosen = {
+    return {
         number: piece.strip()
         for number, piece in found.items()
         if len(piece.strip()) >= LEAST_LETTERS
         and piece.strip().isalpha()
         and (piece.startswith(" ") or not spaced)
     }
-    return list(chosen), list(chosen.values())
+
+
+class _Whole:
+    """Tells whole words from beginnings of words, by what the model expects to follow them."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.head = model, read_head(model)
+        self.before = prompt_ids(tokenizer, ["the"])[0]
+        size = len(self.head.weight)
+        self.glued = torch.tensor(
+            [n for n, piece in pieces(tokenizer, size).items() if piece[0].isalpha()],
+            device=self.head.weight.device,
+        )
+        self.known: dict[int, bool] = {}
+
+    def first(self, order: Sequence[int], count: int) -> list[int]:
+        """The first `count` of these tokens after which more letters are unlikely."""
+        found: list[int] = []
+        for start in range(0, len(order), 64):
+            part = order[start : start + 64]
+            self._ask([number for number in part if number not in self.known])
+            found += [number for number in part if self.known[number]]
+            if len(found) >= count:
+                break
+        return found[:count]
+
+    @torch.no_grad()
+    def _ask(self, numbers: Sequence[int]) -> None:
+        if not numbers:
+            return
+        ids = torch.tensor([[*self.before, n] for n in numbers], device=input_device(self.model))
+        hidden = read_hidden(self.model, input_ids=ids, attention_mask=torch.ones_like(ids))
+        chances = self.head.logits(hidden[:, -1].to(self.head.weight)).softmax(-1)
+        on = chances[:, self.glued].sum(-1).tolist()
+        self.known |= {n: chance < 0.5 for n, chance in zip(numbers, on, strict=True)}
 
 
 def _last_states(
@@ -180,11 +227,3 @@ def _svd(steer: Steer) -> tuple[Tensor, Tensor, Tensor]:
     basis_q, core_q = torch.linalg.qr(steer.Q.double())
     left, scale, right_t = torch.linalg.svd(core_p @ core_q.T)
     return (basis_p @ left).float(), scale.float(), (basis_q @ right_t.T).float()
-
-
-def _ends(scores: Tensor, names: Sequence[str], count: int) -> tuple[Scored, Scored]:
-    order = scores.argsort(descending=True).tolist()
-    return (
-        [(names[i], float(scores[i])) for i in order[:count]],
-        [(names[i], float(scores[i])) for i in order[::-1][:count]],
-    )
