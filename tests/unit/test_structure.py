@@ -26,6 +26,7 @@ FLOORS = [
     {"metrics"},
     {"calibration"},
     {"evaluation"},
+    {"theory"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -18,6 +18,7 @@ from .grid import grid
 from .import_ import import_
 from .show import list_, show
 from .sweep import sweep
+from .theory import theory
 from .train import train
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.command()(sweep)
 app.command()(grid)
 app.command()(compose)
 app.command()(evaluate)
+app.command()(theory)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,7 +13,12 @@ from ..metrics import Estimate
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib, drawing to files alone.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
     try:
         import matplotlib
 
@@ -32,7 +37,7 @@ def strength_figure(
     title: str,
 ) -> None:
     """Each figure of `shown` against strength, one panel each, with its interval."""
-    plot = _pyplot()
+    plot = pyplot()
     figure, axes = plot.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.2), squeeze=False)
     for axis, name, colour in zip(axes[0], shown, COLOURS * len(shown), strict=False):
         values = [row[name].value for row in rows]
@@ -55,7 +60,7 @@ def tradeoff_figure(
     title: str,
 ) -> None:
     """Style against perplexity, one line a group, one labelled point a mix of strengths."""
-    plot = _pyplot()
+    plot = pyplot()
     figure, axis = plot.subplots(figsize=(5.6, 4.2))
     for (group, points), colour in zip(groups.items(), COLOURS * len(groups), strict=False):
         x = [row["perplexity"].value for _, row in points]
@@ -86,7 +91,7 @@ def grid_figure(
     shown: Sequence[str],
 ) -> None:
     """Two steers' strengths on the axes, one panel for each figure of `shown`, its values in it."""
-    plot = _pyplot()
+    plot = pyplot()
     figure, axes = plot.subplots(1, len(shown), figsize=(4.0 * len(shown), 3.6), squeeze=False)
     for axis, name in zip(axes[0], shown, strict=True):
         values = [[rows[a, b][name].value for a in strengths] for b in strengths]

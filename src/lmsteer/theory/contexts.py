@@ -39,7 +39,7 @@ class Contexts:
 
     def weights(self, language: Hmm) -> Float64[Array, " contexts"]:
         """How often each context is met, a word of a text drawn evenly; they sum to 1."""
-        return np.exp(self.each(language.log_probability)) / len(self.groups)
+        return np.asarray(np.exp(self.each(language.log_probability)) / len(self.groups))
 
     def beliefs(self, language: Hmm) -> Float64[Array, "contexts states"]:
         """The predictive belief after each."""
@@ -47,4 +47,4 @@ class Contexts:
 
     def chances(self, language: Hmm) -> Float64[Array, "contexts vocab"]:
         """The next word's distribution after each."""
-        return self.beliefs(language) @ language.emissions
+        return np.asarray(self.beliefs(language) @ language.emissions)

@@ -14,16 +14,18 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from ..errors import InputError
+from ..hidden import Progress
 from .families import Shift, random_shift
 from .hmm import Array, Hmm, all_texts, check_distributions
 from .linear import log_probability
-from .report import Check, Part, Row
+from .report import Check, Part, Row, column, counted
 
 SEEDS = 10
 LONGEST = 6
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 MIXING = 0.2
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, MIXING, 0.4)
+ERRORS = "largest |Δ log-prob| over all texts, nats"
 MIXED = "the same against the share of texts that change style at a step"
 _ROUNDING = 1e-12  # of a float64 sum of logarithms
 _MISS = 0.1
@@ -57,9 +59,7 @@ def check_assumptions(language: Hmm, target: Float64[Array, " styles"]) -> None:
         )
 
 
-def style_map(
-    language: Hmm, target: Float64[Array, " styles"]
-) -> Float64[Array, "states states"]:
+def style_map(language: Hmm, target: Float64[Array, " styles"]) -> Float64[Array, "states states"]:
     """The exact W for a change of style: ``diag(pi' / pi) (x) I - I``.
 
     Args:
@@ -89,44 +89,65 @@ def largest_error(
     )
 
 
-def exact(seed: int = 0, *, seeds: int = SEEDS, longest: int = LONGEST) -> Part:
+def check_exact(
+    seed: int = 0,
+    *,
+    seeds: int = SEEDS,
+    longest: int = LONGEST,
+    progress: Progress | None = None,
+) -> Part:
     """The exact case over random languages, and a control for each assumption.
 
     Args:
         seed: The first of the languages' seeds.
         seeds: How many languages.
         longest: Of the texts that are compared, all of them, in words.
+        progress: Called as ``progress("exact", done, total)``.
     """
     numbers = range(seed, seed + seeds)
-    rows = [_row(number, random_shift(number), longest) for number in numbers]
+    rows = [
+        _row(number, random_shift(number), longest)
+        for number in counted(numbers, "exact", progress)
+    ]
     refused = [_refusals(random_shift(number)) for number in numbers]
 
-    def of(column: str) -> list[float]:
-        return [float(row[column] or 0.0) for row in rows]
-
     checks = [
-        Check("steered, largest |Δ log-prob| (nats)", max(of("steered")), "<", _ROUNDING),
+        Check(
+            "steered, largest |Δ log-prob| (nats)", column(rows, "steered").max(), "<", _ROUNDING
+        ),
         Check(
             "at strengths 0 to 1, largest |Δ log-prob| (nats)",
-            max(of("interpolated")),
+            column(rows, "interpolated").max(),
             "<",
             _ROUNDING,
         ),
-        Check("unsteered, smallest miss (nats)", min(of("unsteered")), ">", _MISS),
-        Check(f"{MIXING:.0%} mixing, smallest miss (nats)", min(of("mixing")), ">", _MISS),
-        Check("beliefs under π′ too, smallest miss (nats)", min(of("twice")), ">", _MISS),
-        Check("W at the first word only, smallest miss (nats)", min(of("once")), ">", _MISS),
-        Check("softmax in place of the linear head, miss (nats)", min(of("softmax")), ">", _MISS),
-        Check("mixing styles refused, of all", sum(r[0] for r in refused), ">", seeds),
-        Check("π = 0 where π′ > 0 refused, of all", sum(r[1] for r in refused), ">", seeds),
+        Check("unsteered, smallest miss (nats)", column(rows, "unsteered").min(), ">", _MISS),
+        Check(
+            f"{MIXING:.0%} mixing, smallest miss (nats)", column(rows, "mixing").min(), ">", _MISS
+        ),
+        Check(
+            "beliefs under π′ too, smallest miss (nats)", column(rows, "twice").min(), ">", _MISS
+        ),
+        Check(
+            "W at the first word only, smallest miss (nats)", column(rows, "once").min(), ">", _MISS
+        ),
+        Check(
+            "softmax in place of the linear head, miss (nats)",
+            column(rows, "softmax").min(),
+            ">",
+            _MISS,
+        ),
+        Check("mixing styles refused, of all", sum(mixing for mixing, _ in refused), ">", seeds),
+        Check("π = 0 where π′ > 0 refused, of all", sum(unmet for _, unmet in refused), ">", seeds),
     ]
     return Part(
         "exact",
         "Where styles never mix and the head is linear, W = diag(π′/π) ⊗ I − I is the change of "
         "style π → π′ for every text, and I + εW is π + ε(π′ − π).",
         checks,
+        rows,
         {
-            f"largest |Δ log-prob| over all texts up to {longest} words, nats": rows,
+            ERRORS: rows,
             MIXED: [
                 _mixing_row(share, [random_shift(number) for number in numbers], longest)
                 for share in SHARES

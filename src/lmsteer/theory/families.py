@@ -34,7 +34,7 @@ class Shift:
 
     def styles_at(self, strength: float) -> Float64[Array, " styles"]:
         """``pi + strength * (pi' - pi)``; a distribution only while no entry falls below 0."""
-        return self.base.styles + strength * (self.target - self.base.styles)
+        return np.asarray(self.base.styles + strength * (self.target - self.base.styles))
 
 
 def random_shift(seed: int, *, styles: int = 2, inner: int = 3, vocab: int = 5) -> Shift:
@@ -85,7 +85,8 @@ class TwoShifts:
     """A language whose style is a pair of independent ones, each to be switched.
 
     Args:
-        base: The language; style number ``first * len(second) + second``, ``pi = first (x) second``.
+        base: The language, ``pi = first (x) second``; style number ``first * styles of second +
+            second``.
         first: ``(styles,)``, the chances of the first of the pair.
         second: Those of the second.
         targets: What the two are to become.

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from .hmm import Array
 
 _STEPS = 300
-_GRADIENT = 1e-10
+_GRADIENT = 1e-8  # the KL is about its square from the least, which rounding does not show
 # Directions that hold less than this of the largest are rounding.
 _NEGLIGIBLE = 1e-9
 
@@ -45,13 +45,20 @@ def mean_kl(
     truth: Float64[Array, "contexts vocab"],
     log_chance: Float64[Array, "contexts vocab"],
 ) -> float:
-    """Mean over contexts of KL(truth || model) in nats; words of chance 0 count nothing."""
+    """Mean over contexts of KL(truth || model) in nats, at least 0 whatever rounding says.
+
+    Words of chance 0 count nothing.
+    """
+    return max(0.0, _signed_kl(weights, truth, log_chance))
+
+
+def _signed_kl(weights: Array, truth: Array, log_chance: Array) -> float:
     from scipy.special import xlogy
 
     return float(weights @ (xlogy(truth, truth) - truth * log_chance).sum(1))
 
 
-def fit(
+def fit_scores(
     base: Float64[Array, "contexts vocab"],
     inputs: Float64[Array, "contexts inputs"],
     table: Float64[Array, "vocab dim"],
@@ -84,12 +91,14 @@ def fit(
     def value(flat: Array) -> tuple[float, Array]:
         log_chance = chances(flat)
         slope = weights[:, None] * (np.exp(log_chance) - truth)
-        return mean_kl(weights, truth, log_chance), (reads.T @ slope @ writes).ravel()
+        return _signed_kl(weights, truth, log_chance), (reads.T @ slope @ writes).ravel()
 
     def curvature(flat: Array) -> Array:
         chance = np.exp(chances(flat))
         seen = chance @ writes
-        spread = np.einsum("cv,vi,vj->cij", chance, writes, writes) - seen[:, :, None] * seen[:, None]
+        spread = (
+            np.einsum("cv,vi,vj->cij", chance, writes, writes) - seen[:, :, None] * seen[:, None]
+        )
         pairs = np.einsum("c,ci,cj->cij", weights, reads, reads)
         whole = np.tensordot(pairs, spread, (0, 0))
         return np.asarray(whole.transpose(0, 2, 1, 3).reshape(flat.size, flat.size))
@@ -102,7 +111,7 @@ def fit(
         method="trust-exact",
         options={"gtol": _GRADIENT, "maxiter": _STEPS, "max_trust_radius": 1e6},
     )
-    return Fit(to_inputs @ found.x.reshape(shape) @ to_table.T, max(float(found.fun), 0.0))
+    return Fit(to_inputs @ found.x.reshape(shape) @ to_table.T, max(0.0, float(found.fun)))
 
 
 def _orthonormal(rows: Array) -> tuple[Array, Array]:

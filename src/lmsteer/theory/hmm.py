@@ -54,16 +54,16 @@ class Hmm:
     @property
     def vocab(self) -> int:
         """Number of words."""
-        return self.emissions.shape[1]
+        return int(self.emissions.shape[1])
 
     @property
     def initial(self) -> Float64[Array, " states"]:
         """The distribution of the first state."""
-        return (self.styles[:, None] * self.inner).ravel()
+        return np.asarray(self.styles[:, None] * self.inner).ravel()
 
     @property
     def leak(self) -> float:
-        """The largest chance, over states, to leave one's style in a step; 0 if styles never mix."""
+        """The largest chance of a state to leave its style in a step; 0 if styles never mix."""
         count, inner = self.inner.shape
         blocks = self.transitions.reshape(count, inner, count, inner)
         away = blocks.sum(3) * (1 - np.eye(count))[:, None]
@@ -92,7 +92,7 @@ class Hmm:
         forward = np.tile(self.initial, (len(texts), 1))
         for words in texts.T:
             forward = (forward * self.emissions[:, words].T) @ self.transitions
-        return np.log(forward.sum(1))
+        return np.asarray(np.log(forward.sum(1)))
 
     def beliefs(self, contexts: Int64[Array, "texts length"]) -> Float64[Array, "texts states"]:
         """The predictive belief after each context: P(next state | context), rows sum to 1."""
@@ -141,4 +141,4 @@ def all_texts(vocab: int, length: int) -> Int64[Array, "texts length"]:
     """Every text of `length` words over the vocabulary, in lexicographic order."""
     count = vocab**length
     places = vocab ** np.arange(length - 1, -1, -1, dtype=np.int64)
-    return np.arange(count, dtype=np.int64)[:, None] // places % vocab
+    return np.asarray(np.arange(count, dtype=np.int64)[:, None] // places % vocab
