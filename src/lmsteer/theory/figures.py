@@ -64,7 +64,7 @@ def _exact(part: Part, axes: Any) -> None:
     axes[1].fill_between(
         share, column(mixed, "least"), column(mixed, "most"), color=RED, alpha=0.2, linewidth=0
     )
-    axes[1].set_yscale("log")
+    axes[1].set_ylim(bottom=0)
     axes[1].set_xlabel("share of texts that change style at a step")
     axes[1].set_ylabel("largest |Δ log-prob|, nats")
     axes[1].set_title("where styles mix, W misses", fontsize=10)
@@ -74,10 +74,13 @@ def _composition(part: Part, axes: Any) -> None:
     rows = part.tables[GRID]
     equal = [row for row in rows if row["first"] == row["second"] and row["kl_sum"] is not None]
     strength, lost = column(equal, "first"), column(equal, "kl_sum")
-    axes[0].loglog(strength, lost, "o-", color=RED, markersize=4, label="sum of the maps")
-    axes[0].loglog(
-        strength, lost[0] * (strength / strength[0]) ** 4, "--", color="0.5", label="slope 4"
-    )
+    axes[0].plot(strength, lost, "o-", color=RED, markersize=4, label="sum of the maps")
+    power = lost[0] * (strength / strength[0]) ** 4
+    axes[0].plot(strength, power, "--", color="0.5", label="slope 4")
+    axes[0].set_xscale("log")
+    axes[0].set_yscale("log")
+    axes[0].set_xticks(strength, [f"{value:g}" for value in strength])
+    axes[0].minorticks_off()
     axes[0].set_xlabel("ε₁ = ε₂")
     axes[0].set_ylabel("KL from the truth, nats a word")
     axes[0].legend(fontsize=8)
@@ -144,8 +147,8 @@ def _swb(part: Part, axes: Any) -> None:
 def _learning(part: Part, axes: Any) -> None:
     (told,), rows = part.tables[KL], part.tables[EXCESS]
     for solver, label, colour in (
-        ("likelihood", "maximum likelihood", BLUE),
-        ("defaults", "defaults of train", ORANGE),
+        ("cached", "cached, no ridge", BLUE),
+        ("defaults", "defaults", ORANGE),
     ):
         chosen = [row for row in rows if row["solver"] == solver]
         words, means = _means(chosen)
@@ -153,7 +156,7 @@ def _learning(part: Part, axes: Any) -> None:
             column(chosen, "words"), column(chosen, "excess"), "o", color=colour, alpha=0.4,
             markersize=4,
         )  # fmt: skip
-        power = told["slope" if solver == "likelihood" else "slope_of_the_defaults"]
+        power = told["slope" if solver == "cached" else "slope_of_the_defaults"]
         axes[0].plot(words, means, color=colour, label=f"{label}, slope {power:.2f}")
     axes[0].plot(
         words, column([told], "parameters") / (2 * words), "--", color="0.5",

@@ -120,7 +120,7 @@ def _draw(
 ) -> Int64[Array, " rows"]:
     """One outcome a row. The last is taken where rounding leaves the sum below 1."""
     drawn = (generator.random((len(cumulative), 1)) > cumulative[:, :-1]).sum(1)
-    return drawn.astype(np.int64)
+    return np.asarray(drawn, dtype=np.int64)
 
 
 def check_distributions(name: str, rows: Array) -> None:
@@ -141,4 +141,4 @@ def all_texts(vocab: int, length: int) -> Int64[Array, "texts length"]:
     """Every text of `length` words over the vocabulary, in lexicographic order."""
     count = vocab**length
     places = vocab ** np.arange(length - 1, -1, -1, dtype=np.int64)
-    return np.asarray(np.arange(count, dtype=np.int64)[:, None] // places % vocab
+    return np.asarray(np.arange(count, dtype=np.int64)[:, None] // places % vocab)
