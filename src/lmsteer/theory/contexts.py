@@ -23,7 +23,7 @@ class Contexts:
         groups: The contexts of 0, 1, ..., length - 1 words, each ``(contexts, words)``.
     """
 
-    groups: Sequence[Int64[Array, "contexts words"]]
+    groups: Sequence[Int64[Array, "_ _"]]
 
     @classmethod
     def of(cls, vocab: int, length: int) -> Contexts:

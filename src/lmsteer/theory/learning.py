@@ -41,9 +41,9 @@ _STEPS = 2000
 _SLOPE = -0.8
 EXCESS, KL = "excess KL in nats a word, by number of texts", "KL from the truth, nats a word"
 # Calibrating changes no map. "cached" has no ridge, and here nothing held out to stop by and steps
-# enough to come close to the maximum of likelihood. The defaults choose their ridge by differences of 0.002
-# nats held out, which is coarse beside the excess measured here, and bound it by a prior made for
-# wide models: their bias outlasts the noise.
+# enough to come close to the maximum of likelihood. The defaults choose their ridge by differences
+# of 0.002 nats held out, which is coarse beside the excess measured here, and bound it by a prior
+# made for wide models: their bias outlasts the noise.
 SOLVERS: dict[str, dict[str, Any]] = {
     "cached": {
         "solver": "cached",

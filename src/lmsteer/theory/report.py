@@ -38,7 +38,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """True when the number is on the right side of its bar; never for NaN."""
-        return self.value <= self.bar if self.sense == "<" else self.value >= self.bar
+        return bool(self.value <= self.bar if self.sense == "<" else self.value >= self.bar)
 
 
 @dataclass(frozen=True)

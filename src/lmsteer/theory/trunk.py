@@ -37,7 +37,7 @@ class Trunk:
 
     def write(self, texts: Int64[Array, "texts length"]) -> list[str]:
         """The texts in letters."""
-        return [" ".join(map(_letter, words)) for words in texts]
+        return [" ".join(map(_letter, words)) for words in texts.tolist()]
 
     @torch.no_grad()
     def read(self, contexts: Contexts) -> Float64[Array, "contexts dim"]:
