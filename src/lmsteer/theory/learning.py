@@ -164,10 +164,10 @@ def check_learning(
     """
     with _one_thread():
         measured = bench(seed, steps=trunk_steps, progress=progress)
-        rows = _learned(measured, seed, texts, repeats, progress)
+        floor, nothing = measured.floor(), measured.kl(np.zeros((2 * DIM, DIM)))
+        rows = _learned(measured, floor, seed, texts, repeats, progress)
     plain, default = ([row for row in rows if row["solver"] == solver] for solver in SOLVERS)
     single = [slope([row for row in plain if row["repeat"] == r]) for r in range(repeats)]
-    floor, nothing = measured.floor(), measured.kl(np.zeros((2 * DIM, DIM)))
     parameters = free_parameters(measured)
     told: Row = {
         "unsteered": nothing,
@@ -182,6 +182,7 @@ def check_learning(
             "texts": count,
             "words": count * LENGTH,
             "excess": column([row for row in plain if row["texts"] == count], "excess").mean(),
+            "floor": floor,
             "parameters / 2 words": parameters / (2 * count * LENGTH),
             "excess, defaults": column(
                 [row for row in default if row["texts"] == count], "excess"
@@ -205,13 +206,13 @@ def check_learning(
 
 def _learned(
     measured: Bench,
+    floor: float,
     seed: int,
     texts: tuple[int, ...],
     repeats: int,
     progress: Progress | None,
 ) -> list[Row]:
     """The excess of each steer that is trained: every solver and number of texts."""
-    floor = measured.floor()
     numbered = [(count, repeat) for count in texts for repeat in range(repeats)]
     rows: list[Row] = []
     for count, repeat in counted(numbered, "samples", progress):
