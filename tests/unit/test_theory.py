@@ -200,14 +200,16 @@ def test_the_head_reads_the_base_language_exactly_from_vocab_minus_one_on():
 
 
 @a_few
-@given(SEEDS)
-def test_independent_contexts_and_spanning_embeddings_reach_any_distributions(seed):
+@given(SEEDS, st.sampled_from([4, 5]))
+def test_independent_contexts_and_spanning_embeddings_reach_any_distributions(seed, spanned):
+    """Four directions do for five words: the fifth is the constant, which a softmax ignores."""
     draw = np.random.default_rng(seed)
-    hidden, table = draw.normal(size=(6, 8)), draw.normal(size=(5, 8))
+    hidden = draw.normal(size=(6, 8))
+    table = draw.normal(size=(5, spanned)) @ draw.normal(size=(spanned, 8))
     truth = distributions(draw, 6, 5)
     W = exact_map(hidden, table, truth)
     np.testing.assert_allclose(
-        np.exp(log_softmax((hidden + hidden @ W) @ table.T)), truth, atol=1e-9
+        np.exp(log_softmax((hidden + hidden @ W) @ table.T)), truth, atol=1e-7
     )
 
 

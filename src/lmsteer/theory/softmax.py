@@ -42,7 +42,7 @@ def states_of_a_head(
     Args:
         language: The one to be modelled.
         contexts: All there are.
-        dim: Width, at least 1; rows past the number of contexts are 0.
+        dim: Width, at least 1; columns past the number of contexts are 0.
     """
     logs = np.log(contexts.chances(language))
     logs -= logs.mean(1, keepdims=True)
@@ -50,9 +50,9 @@ def states_of_a_head(
     kept = scale > _NEGLIGIBLE * scale[0]
     left, scale, right_t = left[:, kept], scale[kept], right_t[kept]
     later = _later(language, contexts)
-    order = np.linalg.svd(later - left @ (left.T @ later), full_matrices=False)[0]
-    basis, _ = np.linalg.qr(np.hstack([left, order]))
-    basis[:, : len(scale)] = left  # qr may turn signs
+    others = np.linalg.svd(later - left @ (left.T @ later), full_matrices=False)[0]
+    # Of what is left beside r directions of n, only n - r are directions of their own.
+    basis = np.hstack([left, others[:, : len(left) - len(scale)]])
     wide = max(dim, len(scale))
     hidden, table = np.zeros((len(contexts), wide)), np.zeros((language.vocab, wide))
     hidden[:, : basis.shape[1]] = basis[:, :wide]
