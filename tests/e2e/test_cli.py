@@ -244,3 +244,35 @@ def test_explain_and_transfer(capsys, folder, trained, tmp_path):
     assert json.loads(out)["from"] == "model"
     code, out, _ = run(capsys, "show", carried, "--json")
     assert json.loads(out)["record"]["transfer"]["form"] == "inverse"
+
+
+def test_theory_checks_its_claims_and_draws(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    options = ["theory", "--only", "composition", "--only", "swb"]
+    code, out, err = run(capsys, *options, "--out", tmp_path / "figures", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [part["name"] for part in told["parts"]] == ["composition", "swb"]
+    assert told["passed"]
+    assert all(check["passed"] for part in told["parts"] for check in part["checks"])
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "composition.png",
+        "swb.png",
+    }
+    code, out, _ = run(capsys, "theory", "--only", "swb")
+    assert (code, "holds" in out, "FAILS" in out) == (0, True, False)
+    code, _, err = run(capsys, "theory", "--only", "everything")
+    assert (code, "--only must be one of exact, composition" in " ".join(err.split())) == (2, True)
+
+
+def test_theory_exits_with_1_when_a_check_fails(capsys, monkeypatch):
+    from lmsteer import theory
+
+    def broken(seed, *, progress=None):
+        part = theory.check_composition(seed, seeds=1)
+        wrong = theory.Check("the sum is exact", 1.0, "<", 1e-12)
+        return theory.Part(part.name, part.claim, [wrong], part.summary, part.tables)
+
+    monkeypatch.setitem(theory.PARTS, "composition", broken)
+    code, out, _ = run(capsys, "theory", "--only", "composition")
+    assert (code, "FAILS" in out) == (1, True)

@@ -27,6 +27,7 @@ FLOORS = [
     {"calibration"},
     {"alignment", "interpretation"},
     {"evaluation"},
+    {"theory"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -19,6 +19,7 @@ from .grid import grid
 from .import_ import import_
 from .show import list_, show
 from .sweep import sweep
+from .theory import theory
 from .train import train
 from .transfer import transfer
 
@@ -42,6 +43,7 @@ app.command()(compose)
 app.command()(evaluate)
 app.command()(transfer)
 app.command()(explain)
+app.command()(theory)
 
 
 def main(arguments: list[str] | None = None) -> None:

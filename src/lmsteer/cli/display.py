@@ -23,6 +23,8 @@ _LABELS = {
     "generate": "writing",
     "prompts": "writing",
     "measure": "measuring",
+    "trunk": "training a small transformer",
+    "samples": "learning from samples",
 }
 
 

@@ -1,0 +1,94 @@
+"""`lmsteer theory`: the claim behind the method, checked where every probability is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from ..errors import InputError
+from .display import escape, hush_transformers, out, progress_bars
+
+if TYPE_CHECKING:
+    from ..theory import Part
+
+
+def theory(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="exact, composition, softmax, swb or learning; may be given again"),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="draw a figure of each part into this folder")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="the first seed: other languages, other samples")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="print all numbers as JSON")] = False,
+) -> None:
+    """Check the theory: a change of style is a linear map of the word embeddings. Or where not.
+
+    On languages of hidden Markov models, where all probabilities are known. "exact": one W is the
+    change of style, and each assumption it needs. "composition": two styles, as product and sum of
+    maps. "softmax": how near W comes under a real head. "swb": what one offset a word cannot do.
+    "learning": a small transformer and lmsteer.train, against the truth. About a minute in all.
+    Exits with 1 when a check fails. docs/theory.md walks through it.
+
+    Example: lmsteer theory --only exact --only softmax --out figures
+    """
+    from ..plotting import pyplot
+    from ..theory import PARTS
+    from ..theory.figures import draw
+
+    chosen = only or list(PARTS)
+    unknown = [name for name in chosen if name not in PARTS]
+    if unknown:
+        raise InputError(f"--only must be one of {', '.join(PARTS)}; was: {', '.join(unknown)}")
+    if seed < 0:
+        raise InputError(f"--seed must be at least 0, was: {seed}")
+    if folder is not None:
+        pyplot()  # a missing matplotlib is told before the work, not after
+        folder.mkdir(parents=True, exist_ok=True)
+    hush_transformers()
+    parts = []
+    for name in dict.fromkeys(chosen):
+        with progress_bars(quiet=json_) as progress:
+            part = PARTS[name](seed, progress=progress)
+        parts.append(part)
+        if folder is not None:
+            draw(part, folder / f"{name}.png")
+        if not json_:
+            _show(part)
+    passed = all(part.passed for part in parts)
+    if json_:
+        told = [
+            {**asdict(part), "checks": [{**asdict(c), "passed": c.passed} for c in part.checks]}
+            for part in parts
+        ]
+        print(json.dumps({"seed": seed, "passed": passed, "parts": told}))
+    elif folder is not None:
+        out.print(f"figures: {escape(str(folder))}")
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _show(part: Part) -> None:
+    out.print(f"\n[bold]{part.name}[/]  {escape(part.claim)}")
+    numbers = Table(*(escape(name) for name in part.summary[0]))
+    for row in part.summary:
+        numbers.add_row(*(_told(value) for value in row.values()))
+    out.print(numbers)
+    checks = Table("check", "measured", "bar", "")
+    for check in part.checks:
+        bar = f"{'≤' if check.sense == '<' else '≥'} {check.bar:g}"
+        word = "[green]holds[/]" if check.passed else "[bold red]FAILS[/]"
+        checks.add_row(escape(check.name), f"{check.value:.3g}", bar, word)
+    out.print(checks)
+
+
+def _told(value: float | int | str | None) -> str:
+    if value is None:
+        return "below 0"
+    return f"{value:.3g}" if isinstance(value, float) else escape(str(value))
