@@ -8,11 +8,12 @@ row; they never compound.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -369,6 +370,26 @@ def _look_for_hooks() -> None:
     if dynamo is not None and dynamo.config.skip_nnmodule_hook_guards:
         dynamo.config.skip_nnmodule_hook_guards = False
         dynamo.reset()
+
+
+@contextlib.contextmanager
+def changed_inputs(
+    model: nn.Module, change: Callable[[Float[Tensor, "batch seq dim"]], Tensor]
+) -> Iterator[None]:
+    """Within the block, the model reads `change(embeddings)`; gradients flow through it.
+
+    What training at the input site needs: `attach` takes finished steers.
+    """
+
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return change(output)
+
+    handles = [table.register_forward_hook(hook) for table in input_tables(model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _Reached(Exception):

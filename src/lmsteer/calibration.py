@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .errors import InputError, UnsupportedError
+from .attachment import attach
+from .encoding import Encoded
+from .errors import InputError
 from .generation import generate
 from .head import Head
 from .hidden import Progress, read_head, read_states
@@ -70,10 +72,8 @@ def calibrate(
 
     Raises:
         InputError: No prompts, or no strength besides 0.
-        UnsupportedError: A steer at the input site, or an encoder-decoder model.
+        UnsupportedError: An encoder-decoder model.
     """
-    if steer.site != "output":
-        raise UnsupportedError("only steers at the output site can be calibrated so far")
     wanted = sorted({0.0, *map(float, strengths)})
     if len(wanted) < 2:
         raise InputError("strengths must hold at least one number besides 0")
@@ -94,8 +94,8 @@ def calibrate(
         progress=progress,
     )
     parts = {s: [r for r in records if r.strengths[steer.name] == s] for s in wanted}
-    hidden = read_states(model, encode_records(model, tokenizer, parts[0.0])[0]).hidden
-    kl = divergence(read_head(model), hidden, steer, wanted)
+    encoded = encode_records(model, tokenizer, parts[0.0])[0]
+    kl = text_divergence(model, encoded, plain, wanted)
     rows = []
     for strength in wanted:
         part = parts[strength]
@@ -106,7 +106,7 @@ def calibrate(
     table = {
         "rows": rows,
         "safe": list(safe_range(rows)),
-        "positions": len(hidden),
+        "positions": int(encoded.target_counts.sum()),
         "prompts": len(chosen),
         "samples": samples,
         "tokens": max_new_tokens,
@@ -118,6 +118,31 @@ def calibrate(
 
 def _figures(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+@torch.no_grad()
+def text_divergence(
+    model: PreTrainedModel, encoded: Encoded, steer: Steer, strengths: Sequence[float]
+) -> dict[float, float]:
+    """KL(P_eps || P_0) at each strength, mean over the targets of texts, in nats a token.
+
+    At the output site from one pass of the trunk; at the input site from one a strength.
+    """
+    head, hidden = read_head(model), read_states(model, encoded).hidden
+    if steer.site == "output":
+        return divergence(head, hidden, steer, strengths)
+    total = dict.fromkeys(strengths, 0.0)
+    for strength in strengths:
+        if strength == 0.0:
+            continue
+        with attach(model, {steer: strength}):
+            moved = read_states(model, encoded).hidden
+        for part in head.chunks(len(hidden)):
+            base = head.logits(hidden[part]).log_softmax(-1)
+            steered = head.logits(moved[part]).log_softmax(-1)
+            kl = (steered.exp() * (steered - base)).sum(dtype=torch.float64)
+            total[strength] += float(kl) / len(hidden)
+    return total
 
 
 @torch.no_grad()

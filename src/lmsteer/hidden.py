@@ -81,7 +81,7 @@ def read_states(
     model.eval()
     done = rows.done
     try:
-        with torch.inference_mode(), _autocast(device, fast):
+        with torch.inference_mode(), autocast(device, fast):
             for texts in mine[done:]:
                 batch = pad_batch(encoded, texts)
                 spans = [torch.arange(begins[i], ends[i]) for i in texts]
@@ -122,7 +122,8 @@ def _states(
     )
 
 
-def _autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:
+def autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:
+    """bf16 within the block, where it is wanted and the hardware has products of it."""
     dtype = fast_dtype(device)
     if not fast or dtype == torch.float32:
         return contextlib.nullcontext()

@@ -42,7 +42,9 @@ def test_train_show_list_generate(capsys, folder, data, tmp_path):
     code, out, _ = run(capsys, "show", steer, "--json")
     assert json.loads(out)["dim"] == 32
     code, out, _ = run(capsys, "list", tmp_path, "--json")
-    assert [row["name"] for row in json.loads(out)] == ["taste"]
+    own = [row["name"] for row in json.loads(out) if "shipped" not in row["where"]]
+    assert own == ["taste"]
+    assert "sentiment" in {row["name"] for row in json.loads(out)}
     code, out, err = run(
         capsys,
         "generate",
@@ -158,7 +160,7 @@ def test_evaluate_writes_a_report_and_resumes(capsys, folder, trained, tmp_path)
         (("generate", "--model", "{folder}", "--prompt", "a", "--steer", "no=1"), "no steer 'no'"),
         (("generate", "--model", "/no/such", "--prompt", "a"), "could not load the model"),
         (("train", "/no/such.jsonl", "--out", "x"), "no file"),
-        (("show", "/no/such"), "no steer at"),
+        (("show", "/no/such"), "no steer of that name is shipped"),
         (
             ("train", "{data}", "--out", "{data}.d", "--model", "{folder}", "--solver", "x"),
             "solver",

@@ -7,7 +7,7 @@ import torch
 import lmsteer
 from lmsteer.calibration import divergence, safe_range
 from lmsteer.encoding import encode
-from lmsteer.errors import InputError, UnsupportedError
+from lmsteer.errors import InputError
 from lmsteer.hidden import read_head, read_states
 from lmsteer.steer import Steer
 from lmsteer.strengths import StrengthWarning, resolve_strength
@@ -150,6 +150,24 @@ def test_training_calibrates_unless_told_not_to(llama, tokenizer, examples):
 def test_mistakes(llama, tokenizer, steer):
     with pytest.raises(InputError, match="besides 0"):
         lmsteer.calibrate(llama, tokenizer, steer, strengths=[0])
+
+
+def test_at_the_input_site_divergence_is_the_models_own(llama, tokenizer, steer):
+    from lmsteer.calibration import text_divergence
+    from lmsteer.encoding import encode
+
     at_input = Steer(steer.P, steer.Q, site="input")
-    with pytest.raises(UnsupportedError, match="output site"):
-        lmsteer.calibrate(llama, tokenizer, at_input)
+    text = "it is good"
+    encoded = encode(tokenizer, [lmsteer.Example(text, 1.0)], max_length=64)
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    sides = []
+    for strength in (0.0, 0.5):
+        with lmsteer.attach(llama, {at_input: strength}), torch.no_grad():
+            sides.append(llama(input_ids=ids).logits[0, :-1].double().log_softmax(-1))
+    wanted = (sides[1].exp() * (sides[1] - sides[0])).sum(-1).mean()
+    found = text_divergence(llama, encoded, at_input, [0.0, 0.5])
+    assert found == pytest.approx({0.0: 0.0, 0.5: float(wanted)}, rel=1e-3)
+    table = lmsteer.calibrate(
+        llama, tokenizer, at_input, prompts=["it is"], samples=2, max_new_tokens=4, strengths=[1]
+    ).record["calibration"]
+    assert [row["strength"] for row in table["rows"]] == [0.0, 1.0]

@@ -3,7 +3,7 @@ import torch
 
 import lmsteer
 from lmsteer.encoding import encode
-from lmsteer.errors import InputError, UnsupportedError
+from lmsteer.errors import InputError
 from lmsteer.hidden import read_head, read_states
 from lmsteer.training.objective import Map, gradient, token_nll
 
@@ -89,8 +89,6 @@ def test_mistakes(llama, tokenizer, examples):
         lmsteer.train(llama, tokenizer, examples, solver="magic")
     with pytest.raises(InputError, match="rank must be between 1 and 32"):
         lmsteer.train(llama, tokenizer, examples, rank=99)
-    with pytest.raises(UnsupportedError, match="output"):
-        lmsteer.train(llama, tokenizer, examples, site="input")
 
 
 def test_one_token_texts_are_counted(llama, tokenizer, examples):

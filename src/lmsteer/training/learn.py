@@ -16,15 +16,16 @@ from ..cache import Keep
 from ..encoding import Encoded, Weight, as_chat, encode
 from ..errors import InputError, UnsupportedError
 from ..examples import Example, digest_of, split_held_out, summary
-from ..head import decoder_start, sample_digest, text_config
+from ..head import Head, decoder_start, fingerprint, sample_digest, text_config
 from ..hidden import Progress, read_head, read_states
 from ..states import States
-from ..steer import Site, Steer
+from ..steer import SITES, Site, Steer
 from ..workers import Workers, workers
 from .cached import fit_cached
 from .convex import fit_convex
 from .curvature import Curvature
 from .finish import to_steers
+from .inputs import fit_inputs, steered_nll
 from .objective import Map, mean_nll
 from .paper import RECIPE, fit_paper
 
@@ -44,7 +45,7 @@ class Options:
     """What `train` is told; see there."""
 
     rank: int | None = None
-    site: Site = "output"
+    site: Site | str = "output"
     solver: Solver | str = "convex"
     seed: int = 0
     fast: bool = True
@@ -61,10 +62,20 @@ class Options:
     resume: bool = False
     progress: Progress | None = None
     start: Steer | None = None
+    where: Literal["all", "prompt"] | str = "all"
+    checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if self.site != "output":
-            raise UnsupportedError('only site="output" can be trained so far')
+        if self.site not in SITES:
+            raise InputError(f"site must be one of {SITES}, was: {self.site!r}")
+        if self.site == "input":
+            self._check_inputs()
+        elif self.where != "all" or self.checkpointing:
+            raise InputError(
+                'where="prompt" and checkpointing= go with site="input": at the output site the '
+                "trunk is read once and has no gradient, and what the prompt's states score is "
+                "the prompt itself"
+            )
         if self.solver not in SOLVERS:
             raise InputError(f"solver must be one of {SOLVERS}, was: {self.solver!r}")
         if self.start is not None and self.solver != "convex":
@@ -73,6 +84,15 @@ class Options:
             raise InputError(
                 'resume= goes on with what folder= holds, for the solvers "convex" and "cached"; '
                 f"here folder was {str(self.folder)!r}, solver {self.solver!r}"
+            )
+
+    def _check_inputs(self) -> None:
+        if self.where not in ("all", "prompt"):
+            raise InputError(f'where must be "all" or "prompt", was: {self.where!r}')
+        if self.solver != "convex" or self.folder is not None:
+            raise InputError(
+                'site="input" has a solver of its own (Adam through the trunk) and nothing to '
+                "keep in a folder: leave solver=, folder= and resume= out"
             )
 
     def keep(self, model: nn.Module, examples: Sequence[Example], max_length: int) -> Keep:
@@ -122,12 +142,15 @@ def learn(
     dim = head.weight.shape[1]
     if options.rank is not None and not 1 <= options.rank <= dim:
         raise InputError(f"rank must be between 1 and {dim}, was: {options.rank}")
-    if options.start is not None:
-        _check_start(model, options.start, names)
-    keep = options.keep(model, examples, max_length)
+    _check_start(model, options, names)
     kept, tested = split_held_out(
         [examples[i] for i in encoded.source], options.held_out, salt=options.salt
     )
+    if options.site == "input":
+        if processes.size > 1:
+            raise UnsupportedError('site="input" is trained in one process')
+        return _learn_inputs(model, head, encoded, kept, tested, examples, names, options, started)
+    keep = options.keep(model, examples, max_length)
     fit: dict[str, Any] = {"domain": options.domain, "steps": options.steps}
     fit["progress"] = options.progress
     curvature: Curvature | None = None
@@ -164,21 +187,106 @@ def learn(
             "nll_base": mean_nll(head, judges, None),
             "nll": mean_nll(head, judges, final),
         }
+    return _told(steers, record, examples, encoded, started)
+
+
+def _learn_inputs(
+    model: nn.Module,
+    head: Head,
+    encoded: Encoded,
+    kept: list[int],
+    tested: list[int],
+    examples: Sequence[Example],
+    names: Sequence[str],
+    options: Options,
+    started: float,
+) -> list[Steer]:
+    prompt_only = options.where == "prompt"
+    if prompt_only and min(encoded.starts.tolist()) < 2:
+        raise InputError(
+            'where="prompt" steers the prompts, and at least one example has none: give '
+            "Example(text, label, prompt), or --prompt-column"
+        )
+    if prompt_only and encoded.sources is not None:
+        raise UnsupportedError(
+            'where="prompt" is for causal models: of an encoder-decoder model it is not known '
+            "which of its tables is reading"
+        )
+    factors, course = fit_inputs(
+        model,
+        head,
+        encoded,
+        kept,
+        tested,
+        rank=options.rank,
+        domain=options.domain,
+        prompt_only=prompt_only,
+        steps=options.steps,
+        seed=options.seed,
+        fast=options.fast,
+        checkpointing=options.checkpointing,
+        start=options.start,
+        progress=options.progress,
+    )
+    record: dict[str, Any] = {
+        "solver": "gradient",
+        "seed": options.seed,
+        "weight": options.weight,
+        "balance": options.balance,
+        "chat": options.chat,
+        "where": options.where,
+        "fast": options.fast,
+        "course": course,
+    }
+    if tested:
+        judges = encoded.only(tested)
+        record["held_out"] = {
+            "texts": len(tested),
+            "tokens": int(judges.target_counts.sum()),
+            "nll_base": steered_nll(model, head, judges, None),
+            "nll": steered_nll(model, head, judges, factors),
+        }
+    mark = fingerprint(model, "input")
+    steers = []
+    for number, name in enumerate(names):
+        domain = None
+        if options.domain:
+            P, Q, told = factors.P[-1], factors.Q[-1], {"part": "domain"}
+            domain = Steer(P, Q, f"{name}.domain", "input", None, mark, told)
+        P, Q = factors.P[number], factors.Q[number]
+        steers.append(Steer(P, Q, name, "input", domain, mark, record))
+    return _told(steers, record, examples, encoded, started)
+
+
+def _told(
+    steers: list[Steer],
+    record: dict[str, Any],
+    examples: Sequence[Example],
+    encoded: Encoded,
+    started: float,
+) -> list[Steer]:
+    """The steers with all that is to be known of how they were made."""
     record["seconds"] = round(time.perf_counter() - started, 3)
     cut = {"truncated": encoded.truncated, "skipped": encoded.skipped}
     cut["tokens"] = int(encoded.target_counts.sum())
-    for number, steer in enumerate(steers):
-        data = {**summary(examples, number), **cut}
-        steers[number] = replace(steer, record={**steer.record, **record, "data": data})
-    return steers
+    return [
+        replace(
+            steer,
+            record={**steer.record, **record, "data": {**summary(examples, number), **cut}},
+        )
+        for number, steer in enumerate(steers)
+    ]
 
 
-def _check_start(model: nn.Module, start: Steer, names: Sequence[str]) -> None:
+def _check_start(model: nn.Module, options: Options, names: Sequence[str]) -> None:
+    start = options.start
+    if start is None:
+        return
     check_fit(model, start)
-    if start.site != "output" or len(names) != 1:
+    if start.site != options.site or len(names) != 1:
         raise InputError(
-            f"start= takes one steer at the output site, for one style; was at {start.site!r}, for "
-            f"{len(names)} styles"
+            f"start= takes one steer at the {options.site} site, for one style; was at the "
+            f"{start.site} site, for {len(names)} styles"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
@@ -28,7 +28,7 @@ def train(
     *,
     name: str | None = None,
     rank: int | None = None,
-    site: Site = "output",
+    site: Site | str = "output",
     solver: Solver | str = "convex",
     seed: int = 0,
     fast: bool = True,
@@ -46,6 +46,8 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     start: Steer | None = None,
+    where: Literal["all", "prompt"] | str = "all",
+    checkpointing: bool = False,
 ) -> Steer:
     """Learn a steer from labelled text. The model stays frozen and is left as it came.
 
@@ -61,7 +63,9 @@ def train(
             fewest (of 4, 8, 16, ..., dim) that stay within 0.002 nats of the best of those tried
             on the held-out texts; all of them where nothing is held out, and for the other
             solvers.
-        site: ``"output"``, the paper's LM-Steer. Training at ``"input"`` is not there yet.
+        site: ``"output"``, the paper's LM-Steer; ``"input"``, Input-Steer: the same map on the
+            input embeddings, by gradients through the frozen trunk (rank 32 by default; `solver`,
+            `memory` and `folder` have no say). It changes how text is read.
         solver: ``"convex"``, second-order steps on cached states, the same steer from the same
             texts in any order; ``"cached"``, Adam on the same states; ``"paper"``, the official
             recipe.
@@ -88,7 +92,10 @@ def train(
         resume: Go on with what `folder` holds.
         progress: Called as ``progress(stage, done, total)``.
         start: A steer of this model to begin at, and to be held to where the texts say little;
-            for ``"convex"``. By default the base model.
+            for ``"convex"`` and at the input site. By default the base model.
+        where: At the input site, ``"prompt"`` steers the prompts of the examples alone; the loss
+            is on the texts after them, as always. Attach such a steer with ``where="prompt"``.
+        checkpointing: At the input site, compute activations twice instead of holding them.
 
     Returns:
         The steer. `Steer.record` says how it was made: the data's digest and counts, held-out
@@ -126,6 +133,8 @@ def train(
         resume=resume,
         progress=progress,
         start=start,
+        where=where,
+        checkpointing=checkpointing,
     )
     with kept():
         (steer,) = learn(model, tokenizer, examples, [name or "steer"], options)
