@@ -5,7 +5,7 @@ python experiments/shipped_steers/efficiency.py rank --data ../shared/data
 python experiments/shipped_steers/efficiency.py domain --data ../shared/data
 
 Steers of different sizes cannot be compared at one strength. Each is run at the strengths, of both
-signs, where it is 0.02 to 0.4 nats a token away from its base (exact, on unsteered text); its
+signs, where it is 0.05 to 0.4 nats a token away from its base (exact, on unsteered text); its
 **effect** is the share judged to have the style at + less that at -, and where the mean perplexity
 of both signs passes 1.15 times the unsteered text's is read off between neighbours.
 """
@@ -32,7 +32,7 @@ from lmsteer.plotting import COLOURS, pyplot
 from lmsteer.strengths import strength_at_kl
 
 RESULTS = Path(__file__).parent / "results"
-LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
+LEVELS = (0.05, 0.15, 0.4)
 AT = 1.15
 SIZES = (4, 10, 30, 100, 300, 1000, None)
 RANKS = (1, 4, 16, 64, 320)
@@ -41,7 +41,7 @@ RANKS = (1, 4, 16, 64, 320)
 class Bench:
     """One model, its prompts, and its unsteered text."""
 
-    def __init__(self, style: Style, prompts: int = 100, samples: int = 4) -> None:
+    def __init__(self, style: Style, prompts: int = 50, samples: int = 4) -> None:
         self.model, self.tokenizer = lmsteer.load_model("bundled")
         self.style, self.samples = style, samples
         self.prompts = lmsteer.read_prompts(f"bundled:{style.prompts}")[:prompts]
@@ -172,7 +172,7 @@ def main() -> None:
 def _write(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
     RESULTS.mkdir(exist_ok=True)
     stem = args.part if args.style == "sentiment" else f"{args.part}-{args.style}"
-    facts = {"model": "bundled", "style": args.style, "prompts": 100, "samples": 4, **environment()}
+    facts = {"model": "bundled", "style": args.style, "prompts": 50, "samples": 4, **environment()}
     text = json.dumps({"facts": facts, "variants": found}, indent=1)
     (RESULTS / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
     lines = [f"# {args.style}: {args.part}", ""]
