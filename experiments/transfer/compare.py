@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--style", default="sentiment", choices=list(STYLES))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--refine", action="store_true", help="only the refined ones, anew")
     args = parser.parse_args()
     if args.report:
         report()
@@ -123,12 +124,23 @@ def main() -> None:
     def carried(**options: Any) -> lmsteer.Steer:
         return lmsteer.transfer(steer, source, pair, texts=texts, calibrate=False, **options)
 
+    stem = "-to-".join(Path(name).name for name in (args.source, args.target))
+    path = RESULTS / f"{args.style}-{stem}.json"
+    if args.refine:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        kl = dict(zip((-1.0, 1.0), before["facts"]["kl"], strict=True))
+        for row in before["ways"]:
+            if row["name"].startswith("refined"):
+                few = drawn(style.examples, int(row["name"].split()[-1]))
+                row |= target.row(row["name"], carried(examples=few), kl)
+        path.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
+        return
     # The divergence that the default form, scaled as the source's at strength 1, has at 3.
     first = carried()
     found = divergence(read_head(pair[0]), target.hidden, first, [-STRENGTH, STRENGTH])
     kl = {-1.0: found[-STRENGTH], 1.0: found[STRENGTH]}
-    rows = [target.row("states, ridge, by frequency", first, kl)]
-    wanted = [("states", "ridge", False), ("states", "procrustes", True)]
+    rows = [target.row("states, ridge, uniform", first, kl)]
+    wanted = [("states", "ridge", True), ("states", "procrustes", True)]
     wanted += [("states", "whitened", True)]
     for form in FORMS[1:]:
         wanted += [(form, "ridge", True), (form, "ridge", False)]
@@ -143,9 +155,7 @@ def main() -> None:
             print(name, error, flush=True)
     ways = [rows[0] | {"name": "transferred"}]
     for draw in range(3):
-        chosen = random.Random(draw)
-        sides = [[e for e in style.examples if s * e.labels[0] > 0] for s in (-1, 1)]
-        few = [e for side in sides for e in chosen.sample(side, FEW // 2)]
+        few = drawn(style.examples, draw)
         ways.append(target.row(f"refined on {FEW}, draw {draw}", carried(examples=few), kl))
         alone = lmsteer.train(*pair, few, name=args.style, calibrate=False)
         ways.append(target.row(f"trained on the same {FEW}, draw {draw}", alone, kl))
@@ -154,8 +164,8 @@ def main() -> None:
     )
     ways.append(target.row("trained on all", whole, kl))
     facts = {
-        "source": args.source,
-        "target": args.target,
+        "source": Path(args.source).name,
+        "target": Path(args.target).name,
         "style": args.style,
         "base_rate": target.base_rate,
         "base_perplexity": target.base,
@@ -164,9 +174,15 @@ def main() -> None:
         **environment(),
     }
     RESULTS.mkdir(exist_ok=True)
-    stem = "-to-".join(Path(name).name for name in (args.source, args.target))
     text = json.dumps({"facts": facts, "forms": rows, "ways": ways}, indent=1)
-    (RESULTS / f"{args.style}-{stem}.json").write_text(text + "\n", encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def drawn(examples: list[lmsteer.Example], draw: int) -> list[lmsteer.Example]:
+    """A few texts, half of either sign."""
+    chosen = random.Random(draw)
+    sides = [[e for e in examples if s * e.labels[0] > 0] for s in (-1, 1)]
+    return [e for side in sides for e in chosen.sample(side, FEW // 2)]
 
 
 def report() -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 Form = Literal["states", "two-sided", "inverse", "weighted", "transpose"]
 FORMS: tuple[Form, ...] = get_args(Form)
 FEWEST_WORDS = 50
+FEW = 300
+"""Examples below which all of them are learned from when a steer is refined."""
 POOR = 0.1
 """Share of held-out variance explained below which a fit is warned of."""
 
@@ -64,7 +66,7 @@ def transfer(
     *,
     form: Form | str = "states",
     method: Method = "ridge",
-    frequency: bool = True,
+    frequency: bool = False,
     texts: Sequence[str] | None = None,
     examples: Sequence[Example] | None = None,
     calibrate: bool = True,
@@ -155,6 +157,8 @@ def transfer(
             name=steer.name,
             start=scaled,
             calibrate=False,
+            # A tenth of a few texts is too little to choose a ridge by: the prior's is taken.
+            held_out=0.0 if len(examples) < FEW else 0.1,
             progress=progress,
         )
         scaled = replace(refined, record={**refined.record, "transfer": facts})
