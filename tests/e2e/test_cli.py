@@ -210,7 +210,7 @@ def test_two_columns_of_labels_are_two_steers_and_their_grid(capsys, folder, exa
     )
     assert code == 0
     told = json.loads(out)
-    assert [(row["taste"], row["shout"]) for row in told["rows"]] == [
+    assert [tuple(row["strengths"].values()) for row in told["rows"]] == [
         (-2, -2), (2, -2), (-2, 2), (2, 2)
     ]  # fmt: skip
     assert -1 <= told["cosine"] <= 1

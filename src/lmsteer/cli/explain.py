@@ -93,12 +93,20 @@ def _read(
     quiet: bool,
 ) -> list[dict[str, Any]]:
     """What the steer finds in texts, printed and drawn."""
-    from ..interpretation import evidence, style_value
+    from ..interpretation import read_texts
 
     with progress_bars(quiet=quiet) as progress:
-        options: dict[str, Any] = {"domain": domain, "progress": progress}
-        read = evidence(steer, network, tokenizer, texts, strength=strength, spans=spans, **options)
-        values = style_value(steer, network, tokenizer, texts, **options)
+        both = read_texts(
+            steer,
+            network,
+            tokenizer,
+            texts,
+            strength=strength,
+            spans=spans,
+            domain=domain,
+            progress=progress,
+        )
+    read, values = [e for e, _ in both], [v for _, v in both]
     if not quiet:
         _show_texts(read, values)
     if html is not None:

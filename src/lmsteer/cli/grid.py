@@ -78,7 +78,7 @@ def grid(
     cosine = interference(one, other)
     if json_:
         listed = [
-            {one.name: a, other.name: b, **{k: asdict(v) for k, v in row.items()}}
+            {"strengths": {one.name: a, other.name: b}, **{k: asdict(v) for k, v in row.items()}}
             for (a, b), row in rows.items()
         ]
         print(json.dumps({"seed": seed, "cosine": cosine, "rows": listed}))

@@ -1,5 +1,6 @@
 """What a steer learned, and what it finds in a text."""
 
+from .reading import read_texts as read_texts
 from .spans import Evidence as Evidence
 from .spans import Span as Span
 from .spans import Token as Token

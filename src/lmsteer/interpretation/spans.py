@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..attachment import check_fit
-from ..encoding import encode_pairs, target_spans
-from ..errors import InputError, UnsupportedError
-from ..head import decoder_start, text_config
-from ..hidden import Progress, read_head, read_states
+from ..encoding import target_spans
+from ..errors import InputError
+from ..hidden import Progress
 from ..steer import Steer
-from ..training.objective import token_nll
+from .likelihood import Likelihood, likelihood
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -99,43 +96,37 @@ def evidence(
     """
     if strength <= 0 or spans < 0:
         raise InputError(f"strength must be above 0 and spans 0 or more: {strength}, {spans}")
-    check_readable(steer, model)
-    context = getattr(text_config(model), "max_position_embeddings", None)
-    encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
+    read = likelihood(
+        steer,
+        model,
+        tokenizer,
+        texts,
+        (strength, -strength),
+        domain=domain,
+        progress=progress,
+    )
+    return evidence_in(read, tokenizer, texts, strength=strength, spans=spans)
+
+
+def evidence_in(
+    read: Likelihood | None,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    strength: float,
+    spans: int,
+) -> list[Evidence]:
+    """The evidence in texts whose likelihood is known at `strength` and its negative."""
     found = [Evidence(text, [], [], 0.0) for text in texts]
-    if not len(encoded):
+    if read is None:
         return found
-    states = read_states(model, encoded, progress=progress)
-    head = read_head(model)
-    hidden = states.hidden
-    change = (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
-    if domain and steer.domain is not None:
-        part = steer.domain
-        hidden = hidden + (hidden @ part.P.to(hidden)) @ part.Q.T.to(hidden)
-    high, low = (
-        token_nll(head, hidden + s * change, states.targets) for s in (strength, -strength)
-    )
-    ratios = np.split(
-        (low - high).cpu().double().numpy(), torch.cumsum(encoded.target_counts, 0)[:-1].numpy()
-    )
-    places = target_spans(tokenizer, texts, encoded)
-    for number, ratio, place in zip(encoded.source, ratios, places, strict=True):
+    ratios = read.by_text(read.column(strength) - read.column(-strength))
+    places = target_spans(tokenizer, texts, read.encoded)
+    for number, ratio, place in zip(read.encoded.source, ratios, places, strict=True):
         tokens = [Token(a, b, float(r)) for (a, b), r in zip(place, ratio, strict=True)]
         text = texts[number]
         found[number] = Evidence(text, tokens, best_spans(text, tokens, spans), float(ratio.sum()))
     return found
-
-
-def check_readable(steer: Steer, model: PreTrainedModel) -> None:
-    """Raise where a text cannot be read by a steer from one pass of the trunk."""
-    check_fit(model, steer)
-    if steer.site != "output":
-        raise UnsupportedError(
-            "a steer at the input site changes the trunk's states, so a text cannot be read from "
-            "one pass; attach it and compare losses instead"
-        )
-    if decoder_start(model) is not None:
-        raise UnsupportedError("steers of encoder-decoder models cannot be explained so far")
 
 
 def best_spans(text: str, tokens: Sequence[Token], count: int) -> list[Span]:

@@ -8,20 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..encoding import encode_pairs
 from ..errors import InputError
-from ..head import text_config
-from ..hidden import Progress, read_head, read_states
+from ..hidden import Progress
 from ..steer import Steer
-from ..training.objective import token_nll
-from .spans import check_readable
+from .likelihood import Likelihood, likelihood
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-STRENGTHS = tuple(float(s) for s in np.linspace(-5, 5, 21))
+STRENGTHS = (-5.0, -3.0, -1.0, 1.0, 3.0, 5.0)
+FINE = 201
 DROP = 1.92
 """Half the 95% point of chi-square with one degree of freedom: the interval's log-likelihood."""
 
@@ -64,8 +61,8 @@ def style_value(
 ) -> list[StyleValue]:
     """The strength at which each text is likeliest, its curve, and the probability of its label.
 
-    The log-likelihood is concave in the strength (for a head without soft-cap), so it has one
-    maximum; it is interpolated between the strengths by a parabola.
+    The log-likelihood is smooth and concave in the strength (for a head without soft-cap), so it
+    has one maximum; between the strengths it is interpolated by a cubic spline (to 0.05, tested).
 
     Args:
         steer: At the output site, learned on `model`.
@@ -83,67 +80,44 @@ def style_value(
         raise InputError(
             f"strengths must be at least three, rising, from -1 or below to 1 or above: {wanted}"
         )
-    check_readable(steer, model)
-    scored = sorted({*wanted, -1.0, 1.0})
-    totals = np.zeros((len(texts), len(scored)))
-    counts = np.zeros(len(texts), dtype=int)
-    context = getattr(text_config(model), "max_position_embeddings", None)
-    encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
-    if len(encoded):
-        states = read_states(model, encoded, progress=progress)
-        head, hidden = read_head(model), states.hidden
-        change = (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
-        if domain and steer.domain is not None:
-            part = steer.domain
-            hidden = hidden + (hidden @ part.P.to(hidden)) @ part.Q.T.to(hidden)
-        source = torch.tensor(encoded.source)
-        for column, strength in enumerate(scored):
-            nll = token_nll(head, hidden + strength * change, states.targets).double().cpu()
-            found = torch.zeros(len(texts), dtype=torch.float64)
-            totals[:, column] = -found.index_add(0, source[states.text.cpu()], nll).numpy()
-        counts[encoded.source] = encoded.target_counts.numpy()
-    places = [scored.index(s) for s in wanted]
-    sides = scored.index(1.0), scored.index(-1.0)
-    return [
-        _value(row[places], int(count), wanted, float(row[sides[0]] - row[sides[1]]))
-        for row, count in zip(totals, counts, strict=True)
-    ]
-
-
-def _value(curve: np.ndarray, count: int, strengths: list[float], odds: float) -> StyleValue:
-    chance = 1 / (1 + math.exp(-max(-700.0, min(700.0, odds))))
-    if not count:
-        ends = (strengths[0], strengths[-1])
-        flat = tuple(0.0 for _ in strengths)
-        return StyleValue(0.0, *ends, 0, tuple(strengths), flat, 0.5)
-    best = int(curve.argmax())
-    value, top = strengths[best], float(curve[best])
-    if 0 < best < len(strengths) - 1:
-        near = slice(best - 1, best + 2)
-        a, b, c = np.polyfit(strengths[near], curve[near], 2)
-        if a < 0:
-            value, top = float(-b / (2 * a)), float(c - b * b / (4 * a))
-    low, high = (_crossing(strengths, curve, best, step, top - DROP) for step in (-1, 1))
-    return StyleValue(
-        value,
-        min(low, value),
-        max(high, value),
-        count,
-        tuple(strengths),
-        tuple(float(x) for x in curve - curve.max()),
-        chance,
+    read = likelihood(
+        steer,
+        model,
+        tokenizer,
+        texts,
+        sorted({*wanted, -1.0, 1.0}),
+        domain=domain,
+        progress=progress,
     )
+    return values_in(read, len(texts), wanted)
 
 
-def _crossing(
-    strengths: list[float], curve: np.ndarray, best: int, step: int, level: float
-) -> float:
-    """Where the curve falls below `level` on one side; the end of the strengths if nowhere."""
-    place = best
-    while 0 <= place + step < len(strengths):
-        inner, outer = float(curve[place]), float(curve[place + step])
-        if outer < level:
-            share = max(0.0, (inner - level) / (inner - outer)) if inner > outer else 0.0
-            return strengths[place] + share * (strengths[place + step] - strengths[place])
-        place += step
-    return strengths[place]
+def values_in(read: Likelihood | None, texts: int, strengths: Sequence[float]) -> list[StyleValue]:
+    """Style values of texts whose likelihood is known at `strengths`, and at -1 and 1."""
+    found = [_value(np.zeros(len(strengths)), 0, strengths, 0.0)] * texts
+    if read is None:
+        return found
+    places = [read.strengths.index(s) for s in strengths]
+    odds = read.column(1.0) - read.column(-1.0)
+    for number, rows, ratio in zip(
+        read.encoded.source, read.by_text(read.tokens), read.by_text(odds), strict=True
+    ):
+        found[number] = _value(rows.sum(0)[places], len(rows), strengths, float(ratio.sum()))
+    return found
+
+
+def _value(curve: np.ndarray, count: int, strengths: Sequence[float], odds: float) -> StyleValue:
+    from scipy.interpolate import CubicSpline
+
+    chance = 1 / (1 + math.exp(-max(-700.0, min(700.0, odds))))
+    low = high = value = 0.0
+    fine = np.linspace(strengths[0], strengths[-1], FINE)
+    if count:
+        smooth = CubicSpline(strengths, curve)(fine)
+        best = int(smooth.argmax())
+        likely = fine[smooth >= smooth[best] - DROP]
+        value, low, high = float(fine[best]), float(likely[0]), float(likely[-1])
+    else:
+        low, high = float(fine[0]), float(fine[-1])
+    shown = tuple(float(x) for x in curve - curve.max())
+    return StyleValue(value, low, high, count, tuple(strengths), shown, chance)

@@ -181,7 +181,7 @@ class _Whole:
         self.before = prompt_ids(tokenizer, ["the"])[0]
         size = len(self.head.weight)
         self.glued = torch.tensor(
-            [n for n, piece in pieces(tokenizer, size).items() if piece[0].isalpha()],
+            [n for n, p in pieces(tokenizer, size).items() if p[0].isalpha() or p[0] in "'’"],
             device=self.head.weight.device,
         )
         self.known: dict[int, bool] = {}

@@ -56,6 +56,7 @@ def fit_convex(
     progress: Progress | None,
     started: float,
     start: Map | None = None,
+    ridge: float | None = None,
 ) -> tuple[Map, Curvature, dict[str, Any]]:
     """Minimise the ridged NLL; ridge and stopping are chosen on the held-out states.
 
@@ -69,6 +70,7 @@ def fit_convex(
         progress: Called as ``progress("fit", step, total)``.
         started: When training began, by `time.perf_counter`.
         start: Where to begin, and what the ridge holds the map to; zero by default.
+        ridge: Instead of the one that is chosen, in units of the mean curvature.
 
     Returns:
         The map at full rank, the curvature, and the course over all ridges tried:
@@ -76,16 +78,16 @@ def fit_convex(
     """
     curvature = curvature_of(head, states, domain=domain)
     prior = PRIOR_TOKENS / len(states)
-    several = held_out is not None and len(states) < TRIED_BELOW
+    several = ridge is None and held_out is not None and len(states) < TRIED_BELOW
     tried: list[_Fit] = []
     for number in range(MOST_TRIED if several else 1):
-        ridge = prior * STRONGEST / FALL**number if several else prior
+        one = prior if ridge is None else ridge
         fit = _descend(
             head,
             states,
             held_out,
             curvature,
-            ridge,
+            prior * STRONGEST / FALL**number if several else one,
             tried[-1].learned if tried else None,
             start or Map.zeros(states, domain=domain),
             steps=steps,

@@ -57,6 +57,7 @@ class Options:
     salt: str = ""
     max_length: int | None = None
     steps: int | None = None
+    ridge: float | None = None
     memory: float = 4.0
     folder: Path | None = None
     resume: bool = False
@@ -80,6 +81,8 @@ class Options:
             raise InputError(f"solver must be one of {SOLVERS}, was: {self.solver!r}")
         if self.start is not None and self.solver != "convex":
             raise InputError(f'start= goes with solver="convex", was: {self.solver!r}')
+        if self.ridge is not None and (self.solver != "convex" or not self.ridge > 0):
+            raise InputError(f'ridge= is above 0 and goes with solver="convex", was: {self.ridge}')
         if self.resume and (self.folder is None or self.solver == "paper"):
             raise InputError(
                 'resume= goes on with what folder= holds, for the solvers "convex" and "cached"; '
@@ -97,7 +100,7 @@ class Options:
 
     def keep(self, model: nn.Module, examples: Sequence[Example], max_length: int) -> Keep:
         """Where the pass lies, and what it depends on."""
-        told = "solver rank seed fast domain weight balance chat held_out salt steps".split()
+        told = "solver rank seed fast domain weight balance chat held_out salt steps ridge".split()
         key = {
             "model": sample_digest(model),
             "texts": digest_of(examples),
@@ -164,7 +167,7 @@ def learn(
         states, judges = _read(model, encoded, kept, tested, options, keep, processes)
         few = _few(judges)
         if options.solver == "convex":
-            fit["start"] = _start_map(options, states)
+            fit |= {"start": _start_map(options, states), "ridge": options.ridge}
             learned, curvature, course = fit_convex(work, states, few, started=started, **fit)
         else:
             seed = options.seed

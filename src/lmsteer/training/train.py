@@ -40,6 +40,7 @@ def train(
     salt: str = "",
     max_length: int | None = None,
     steps: int | None = None,
+    ridge: float | None = None,
     calibrate: bool = True,
     memory: float = 4.0,
     folder: str | PathLike[str] | None = None,
@@ -84,6 +85,8 @@ def train(
         max_length: Longer texts are cut to so many tokens; by default the model's context, at
             most 1024 (256 for ``"paper"``).
         steps: At most so many optimiser steps; by default the solver's own number.
+        ridge: Of ``"convex"``, in units of the mean curvature: above 0. By default chosen on the
+            held-out texts below 65,536 tokens, else 1e5 / tokens.
         calibrate: Measure afterwards what each strength costs (`lmsteer.calibrate`, two samples
             of each prompt), so that strengths such as ``"+auto"`` can be given.
         memory: GiB of hidden states to hold in memory; more lie in a temporary file.
@@ -128,6 +131,7 @@ def train(
         salt=salt,
         max_length=max_length,
         steps=steps,
+        ridge=ridge,
         memory=memory,
         folder=None if folder is None else Path(folder),
         resume=resume,

@@ -1,0 +1,125 @@
+"""Log-likelihood of texts at many strengths from one pass of the trunk and one of the head.
+
+Scores are affine in the strength: ``l_0 + s l_1`` with ``l_1 = (h P)(E Q)^T`` of low rank. So each
+strength after the first costs a sum of exponentials over the vocabulary, and no product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..attachment import check_fit
+from ..encoding import Encoded, encode_pairs
+from ..errors import UnsupportedError
+from ..head import Head, decoder_start, text_config
+from ..hidden import Progress, read_head, read_states
+from ..steer import Steer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """Texts judged by a steered model.
+
+    Args:
+        encoded: Those that have a token to judge.
+        tokens: ``(tokens, strengths)`` log-probability of each target, in nats, float64.
+        strengths: Of the columns.
+    """
+
+    encoded: Encoded
+    tokens: np.ndarray
+    strengths: tuple[float, ...]
+
+    def column(self, strength: float) -> np.ndarray:
+        """``(tokens,)`` at one of the strengths."""
+        found: np.ndarray = self.tokens[:, self.strengths.index(strength)]
+        return found
+
+    def by_text(self, values: np.ndarray) -> list[np.ndarray]:
+        """Rows of each text of `encoded`, apart."""
+        return np.split(values, np.cumsum(self.encoded.target_counts.numpy())[:-1])
+
+
+def likelihood(
+    steer: Steer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    strengths: Sequence[float],
+    *,
+    domain: bool,
+    progress: Progress | None = None,
+) -> Likelihood | None:
+    """Log-probability of every token at every strength; None where no text has one to judge.
+
+    Raises:
+        MismatchError: Another model's steer.
+        UnsupportedError: A steer at the input site, or an encoder-decoder model.
+    """
+    check_fit(model, steer)
+    if steer.site != "output":
+        raise UnsupportedError(
+            "a steer at the input site changes the trunk's states, so a text cannot be read from "
+            "one pass; attach it and compare losses instead"
+        )
+    if decoder_start(model) is not None:
+        raise UnsupportedError("steers of encoder-decoder models cannot be explained so far")
+    context = getattr(text_config(model), "max_position_embeddings", None)
+    encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
+    if not len(encoded):
+        return None
+    states = read_states(model, encoded, progress=progress)
+    parts = [steer.domain] if domain and steer.domain is not None else []
+    head, wanted = read_head(model), tuple(map(float, strengths))
+    found = _log_chances(head, states.hidden, states.targets, steer, parts, wanted)
+    return Likelihood(encoded, found.cpu().double().numpy(), wanted)
+
+
+@torch.no_grad()
+def _log_chances(
+    head: Head,
+    hidden: Tensor,
+    targets: Tensor,
+    steer: Steer,
+    always: Sequence[Steer],
+    strengths: Sequence[float],
+) -> Tensor:
+    hidden = hidden.to(head.weight)
+    change = hidden @ steer.P.to(hidden)
+    directions = head.weight @ steer.Q.to(hidden)
+    for part in always:
+        hidden = hidden + (hidden @ part.P.to(hidden)) @ part.Q.T.to(hidden)
+    found = hidden.new_empty(len(hidden), len(strengths), dtype=torch.float32)
+    shape = (min(head.chunk_tokens, len(hidden)), len(head.weight))
+    buffers = [hidden.new_empty(shape) for _ in range(3)]
+    for rows in head.chunks(len(hidden)):
+        base, slope, scores = (buffer[: rows.stop - rows.start] for buffer in buffers)
+        torch.mm(hidden[rows], head.weight.T, out=base)
+        if head.bias is not None:
+            base += head.bias
+        torch.mm(change[rows], directions.T, out=slope)
+        wanted = targets[rows, None]
+        for column, strength in enumerate(strengths):
+            torch.add(base, slope, alpha=strength, out=scores)
+            if head.scale != 1.0 or head.softcap is not None:
+                scores.copy_(head.finish(scores))
+            chosen = scores.gather(1, wanted)[:, 0].float()
+            # A shift that every score of a row shares: its largest at the first strength.
+            if column == 0:
+                top = scores.amax(1, keepdim=True)
+            total = scores.sub_(top).exp_().sum(1)
+            log_total = total.log() + top[:, 0]
+            if not bool(torch.isfinite(log_total).all()):  # too far from the first strength
+                torch.add(base, slope, alpha=strength, out=scores)
+                log_total = head.finish(scores).logsumexp(1)
+            found[rows, column] = chosen - log_total.float()
+    return found

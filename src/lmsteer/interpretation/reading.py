@@ -1,0 +1,47 @@
+"""A text's spans and its style value, from one reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..hidden import Progress
+from ..steer import Steer
+from .likelihood import likelihood
+from .spans import Evidence, evidence_in
+from .value import STRENGTHS, StyleValue, values_in
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def read_texts(
+    steer: Steer,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    *,
+    strength: float = 1.0,
+    spans: int = 3,
+    domain: bool = True,
+    progress: Progress | None = None,
+) -> list[tuple[Evidence, StyleValue]]:
+    """What `evidence` and `style_value` find, in one pass.
+
+    Args:
+        steer: At the output site, learned on `model`.
+        model: A causal language model; its trunk and its head read each text once.
+        tokenizer: The model's own.
+        texts: Any.
+        strength: Of the evidence, above 0.
+        spans: At most so many a text.
+        domain: With the domain part on.
+        progress: Called as ``progress("read", done, total)``.
+    """
+    if strength <= 0 or spans < 0:
+        raise InputError(f"strength must be above 0 and spans 0 or more: {strength}, {spans}")
+    wanted = sorted({*STRENGTHS, strength, -strength})
+    read = likelihood(steer, model, tokenizer, texts, wanted, domain=domain, progress=progress)
+    found = evidence_in(read, tokenizer, texts, strength=strength, spans=spans)
+    return list(zip(found, values_in(read, len(texts), STRENGTHS), strict=True))
