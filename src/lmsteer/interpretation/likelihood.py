@@ -20,6 +20,7 @@ from ..errors import UnsupportedError
 from ..head import Head, decoder_start, text_config
 from ..hidden import Progress, read_head, read_states
 from ..steer import Steer
+from ..training.objective import token_nll
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -84,6 +85,9 @@ def likelihood(
     return Likelihood(encoded, found.cpu().double().numpy(), wanted)
 
 
+_SCORES_AT_ONCE = 1 << 18
+
+
 @torch.no_grad()
 def _log_chances(
     head: Head,
@@ -98,28 +102,27 @@ def _log_chances(
     directions = head.weight @ steer.Q.to(hidden)
     for part in always:
         hidden = hidden + (hidden @ part.P.to(hidden)) @ part.Q.T.to(hidden)
-    found = hidden.new_empty(len(hidden), len(strengths), dtype=torch.float32)
-    shape = (min(head.chunk_tokens, len(hidden)), len(head.weight))
-    buffers = [hidden.new_empty(shape) for _ in range(3)]
-    for rows in head.chunks(len(hidden)):
-        base, slope, scores = (buffer[: rows.stop - rows.start] for buffer in buffers)
-        torch.mm(hidden[rows], head.weight.T, out=base)
-        if head.bias is not None:
-            base += head.bias
-        torch.mm(change[rows], directions.T, out=slope)
+    found = torch.empty(len(hidden), len(strengths), device=hidden.device)
+    # A few rows at a time: what all strengths read again and again stays in the cache.
+    size = max(1, _SCORES_AT_ONCE // len(head.weight))
+    for start in range(0, len(hidden), size):
+        rows = slice(start, start + size)
+        base = torch.nn.functional.linear(hidden[rows], head.weight, head.bias)
+        slope = change[rows] @ directions.T
+        if head.softcap is None:
+            base, slope = base * head.scale, slope * head.scale
         wanted = targets[rows, None]
+        top = base.amax(1, keepdim=True)
         for column, strength in enumerate(strengths):
-            torch.add(base, slope, alpha=strength, out=scores)
-            if head.scale != 1.0 or head.softcap is not None:
-                scores.copy_(head.finish(scores))
-            chosen = scores.gather(1, wanted)[:, 0].float()
-            # A shift that every score of a row shares: its largest at the first strength.
-            if column == 0:
-                top = scores.amax(1, keepdim=True)
-            total = scores.sub_(top).exp_().sum(1)
-            log_total = total.log() + top[:, 0]
-            if not bool(torch.isfinite(log_total).all()):  # too far from the first strength
-                torch.add(base, slope, alpha=strength, out=scores)
-                log_total = head.finish(scores).logsumexp(1)
-            found[rows, column] = chosen - log_total.float()
+            scores = torch.add(base, slope, alpha=strength)
+            if head.softcap is not None:
+                scores = head.finish(scores)
+            chosen = scores.gather(1, wanted)
+            total = scores.sub_(top).exp_().sum(1, keepdim=True)
+            found[rows, column] = (chosen - total.log() - top)[:, 0].float()
+    far = ~torch.isfinite(found).all(1)
+    if bool(far.any()):  # strengths that take scores out of what exp can hold
+        for column, strength in enumerate(strengths):
+            moved = hidden[far] + strength * change[far] @ steer.Q.T.to(hidden)
+            found[far, column] = -token_nll(head, moved, targets[far])
     return found

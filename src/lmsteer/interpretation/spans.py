@@ -157,21 +157,20 @@ def best_runs(values: np.ndarray, count: int) -> list[tuple[int, int]]:
     best = np.full((count + 1, 3), -np.inf)
     best[0, 0] = 0.0
     came = np.zeros((size, count + 1, 3), dtype=np.int8)
-    signs = np.array([0.0, 1.0, -1.0])
-    for place, value in enumerate(values):
-        # Whence each state is reached: from any state with the same k (outside, or the run goes
-        # on), or, into a run, from any state with k - 1 (a new run).
-        following = np.full_like(best, -np.inf)
-        following[:, 0] = best.max(1)
-        came[place, :, 0] = best.argmax(1)
-        for state in (1, 2):
-            goes_on, begins = best[:, state], np.r_[-np.inf, best[:-1].max(1)]
-            following[:, state] = np.maximum(goes_on, begins) + signs[state] * value
-            fresh = begins > goes_on
-            # 3 and more: a new run, after the state that is told.
-            before = np.r_[0, best[:-1].argmax(1)]
-            came[place, :, state] = np.where(fresh, 3 + before, state)
-        best = following
+    fresh = np.full((count + 1, 1), -np.inf)
+    before = np.zeros((count + 1, 1), dtype=np.int8)
+    states = np.arange(1, 3, dtype=np.int8)
+    steps = np.outer(values, [1.0, -1.0])
+    for place in range(size):
+        # Whence each state is reached: outside, from any state; in a run, from the same run, or
+        # (told as 3 and more) from any state with one run fewer, which begins a new one.
+        origin, top = best.argmax(1), best.max(1)
+        fresh[1:, 0], before[1:, 0] = top[:-1], origin[:-1]
+        begins = fresh > best[:, 1:]
+        came[place, :, 0] = origin
+        came[place, :, 1:] = np.where(begins, 3 + before, states)
+        best[:, 1:] = np.maximum(best[:, 1:], fresh) + steps[place]
+        best[:, 0] = top
     k, state = divmod(int(best.argmax()), 3)
     runs: list[tuple[int, int]] = []
     end = size
