@@ -278,3 +278,17 @@ def test_theory_exits_with_1_when_a_check_fails(capsys, monkeypatch):
     monkeypatch.setitem(theory.PARTS, "composition", broken)
     code, out, _ = run(capsys, "theory", "--only", "composition")
     assert (code, "FAILS" in out) == (1, True)
+
+
+def test_train_at_the_input_site(capsys, folder, data, tmp_path):
+    steer = tmp_path / "reader"
+    options = ("--site", "input", "--rank", 4, "--steps", 3, "--no-calibrate", "--json")
+    code, out, err = run(capsys, "train", data, "--model", folder, "--out", steer, *options)
+    assert code == 0, err
+    assert json.loads(out)["solver"] == "gradient"
+    code, out, _ = run(capsys, "show", steer, "--json")
+    assert json.loads(out)["site"] == "input"
+    code, _, err = run(
+        capsys, "train", data, "--model", folder, "--out", tmp_path / "x", "--where", "prompt"
+    )
+    assert (code, "site=" in err) == (2, True)

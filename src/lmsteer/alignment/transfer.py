@@ -172,9 +172,7 @@ def transfer(
 _LINEAGE = ("solver", "data", "held_out", "rank", "source", "transfer")
 
 
-def _refinement(
-    tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]
-) -> dict[str, Any]:
+def _refinement(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> dict[str, Any]:
     """A tenth of a few texts is too little to choose a ridge by: then it is this prior's."""
     if len(examples) >= FEW:
         return {}

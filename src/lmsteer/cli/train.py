@@ -44,6 +44,15 @@ def train(
     solver: Annotated[
         str, typer.Option(help="convex, cached, or paper (the official recipe)")
     ] = "convex",
+    site: Annotated[
+        str, typer.Option(help="output, or input: how text is read (gradients through the model)")
+    ] = "output",
+    where: Annotated[
+        str, typer.Option(help="at the input site: all, or prompt (the prompt column alone)")
+    ] = "all",
+    checkpointing: Annotated[
+        bool, typer.Option(help="at the input site: less memory, a third more time")
+    ] = False,
     rank: Annotated[
         int | None, typer.Option(help="columns to keep; as few as do, by default")
     ] = None,
@@ -98,6 +107,7 @@ def train(
         )
         hush_transformers()
         network, tokenizer = load_model(model, device=device, dtype=dtype)
+        partial = out_folder.with_name(f"{out_folder.name}.partial")
         options: dict[str, Any] = {
             "rank": rank,
             "seed": seed,
@@ -111,7 +121,11 @@ def train(
             "steps": steps,
             "memory": memory,
             "resume": resume,
-            "folder": out_folder.with_name(f"{out_folder.name}.partial"),
+            # The input site has no pass to keep: its trunk runs at every step.
+            "folder": partial if site == "output" else None,
+            "site": site,
+            "where": where,
+            "checkpointing": checkpointing,
             # One process is enough to measure and to write.
             "calibrate": calibrate and processes.rank == 0,
         }
@@ -120,7 +134,7 @@ def train(
         return
     for steer, folder in zip(steers, folders, strict=True):
         steer.save(folder, force=force)
-    shutil.rmtree(options["folder"], ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
     if json_:
         told = [{"out": str(f), **s.record} for s, f in zip(steers, folders, strict=True)]
         out.print_json(json.dumps(told[0] if len(told) == 1 else told))
