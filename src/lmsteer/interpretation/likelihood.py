@@ -109,17 +109,19 @@ def _log_chances(
         rows = slice(start, start + size)
         base = torch.nn.functional.linear(hidden[rows], head.weight, head.bias)
         slope = change[rows] @ directions.T
-        if head.softcap is None:
+        if head.softcap is None and head.scale != 1.0:
             base, slope = base * head.scale, slope * head.scale
         wanted = targets[rows, None]
         top = base.amax(1, keepdim=True)
+        if head.softcap is None:
+            base -= top  # shifts every score of a row alike
         for column, strength in enumerate(strengths):
             scores = torch.add(base, slope, alpha=strength)
             if head.softcap is not None:
                 scores = head.finish(scores)
             chosen = scores.gather(1, wanted)
-            total = scores.sub_(top).exp_().sum(1, keepdim=True)
-            found[rows, column] = (chosen - total.log() - top)[:, 0].float()
+            total = scores.exp_().sum(1, keepdim=True)
+            found[rows, column] = (chosen - total.log())[:, 0].float()
     far = ~torch.isfinite(found).all(1)
     if bool(far.any()):  # strengths that take scores out of what exp can hold
         for column, strength in enumerate(strengths):
