@@ -67,7 +67,7 @@ def save_steer(steer: Steer, path: str | PathLike[str], *, force: bool = False) 
         tensors |= {"domain.P": steer.domain.P, "domain.Q": steer.domain.Q}
         facts["domain"] = {"rank": steer.domain.rank, "record": dict(steer.domain.record)}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder) as fresh:
+    with replacing(folder) as fresh:
         save_file({k: v.contiguous() for k, v in tensors.items()}, fresh / TENSORS)
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
         (fresh / FACTS).write_text(text + "\n", encoding="utf-8")
@@ -90,7 +90,7 @@ def check_writable(path: str | PathLike[str], *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to fill, moved to `folder` at the end, or removed if anything fails."""
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     old = fresh.with_name(fresh.name + ".old")

@@ -26,7 +26,7 @@ FLOORS = [
     {"metrics"},
     {"calibration"},
     {"alignment", "interpretation"},
-    {"evaluation"},
+    {"evaluation", "export", "engines"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -14,6 +14,7 @@ from .demo import demo
 from .display import fail, show_warnings
 from .evaluate import evaluate
 from .explain import explain
+from .export import export
 from .generate import generate
 from .grid import grid
 from .import_ import import_
@@ -42,6 +43,7 @@ app.command()(compose)
 app.command()(evaluate)
 app.command()(transfer)
 app.command()(explain)
+app.add_typer(export)
 
 
 def main(arguments: list[str] | None = None) -> None:

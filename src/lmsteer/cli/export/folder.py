@@ -1,0 +1,43 @@
+"""`lmsteer export folder`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..display import err, escape, hush_transformers
+from .steers import told
+
+
+def folder(
+    steers: Annotated[list[str], typer.Argument(help="NAME=STRENGTH, one or more")],
+    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the model to")],
+    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    force: Annotated[bool, typer.Option(help="replace an earlier export")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+) -> None:
+    """Write a plain Hugging Face folder with the steers in its weights, at fixed strengths.
+
+    The model is never loaded whole. Any engine runs the result, at no cost a token.
+
+    Example: lmsteer export folder sentiment=2 --model gpt2 --out gpt2-cheerful
+    """
+    from ...export import export_folder, open_checkpoint
+    from ...export.notes import check_free
+    from ..strengths import read_fixed
+
+    check_free(out_folder, force=force)
+    hush_transformers()
+    checkpoint = open_checkpoint(model)
+    mix = read_fixed(steers, checkpoint.model)
+    facts = export_folder(checkpoint, mix, out_folder, force=force)
+    if json_:
+        print(json.dumps(facts))
+        return
+    told(facts)
+    if facts["untied"]:
+        err.print("the head was untied from the input embeddings, which stay as they were")
+    err.print(f"[bold]{escape(str(out_folder))}[/]: load it as any model")
