@@ -231,18 +231,8 @@ def load_steer(name: str | PathLike[str], model: nn.Module) -> Steer:
                 f"no steer {name!r}: no folder of that name, and shipped for this model are: "
                 f"{', '.join(shipped) or 'none'}. Train one with lmsteer.train (lmsteer train)"
             )
-        steer = read_steer(_download(name))
+        from .hub import pull_steer
+
+        steer = pull_steer(name)
     check_fit(model, steer)
     return steer
-
-
-def _download(name: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return snapshot_download(name, allow_patterns=[TENSORS, FACTS, CARD])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise NotFoundError(
-            f"no folder {name!r}, and the Hub did not give one of that name: {error}"
-        ) from error

@@ -21,7 +21,7 @@ FLOORS = [
         "cache",
         "states",
     },
-    {"storage", "official", "hidden"},
+    {"storage", "hub", "official", "hidden"},
     {"training", "generation", "merging"},
     {"metrics"},
     {"calibration"},
