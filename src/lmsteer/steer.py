@@ -267,7 +267,11 @@ class Steer:
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what holds for the very same map alone."""
-    return {key: value for key, value in record.items() if key not in {"calibration", "effect", "samples"}}
+    return {
+        key: value
+        for key, value in record.items()
+        if key not in {"calibration", "effect", "samples"}
+    }
 
 
 def _check_rank(rank: int, most: int) -> None:

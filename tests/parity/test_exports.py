@@ -77,7 +77,7 @@ def test_folders_are_replaced_only_by_force_and_never_foreign_ones(tmp_path):
 
 
 def test_what_cannot_be_opened_says_why(tmp_path):
-    model, checkpoint = saved("Llama", False, tmp_path / "base")
+    _, checkpoint = saved("Llama", False, tmp_path / "base")
     other = steer_for(FAMILIES["Mistral"].build(), "output")
     with pytest.raises(MismatchError, match="other weights"):
         export_peft(checkpoint, {other: 1.0}, tmp_path / "out")

@@ -24,15 +24,32 @@ def named_steers(spec: str | None = None) -> Mapping[str, Steer]:
     Args:
         spec: ``"sentiment=/steers/sentiment,detox=user/detox"``: names with folders or Hub ids,
             separated by commas; without a name the steer's own is taken. By default what the
-            environment variable ``LMSTEER_STEERS`` says. A steer's domain part is there too, as
-            ``NAME.domain``.
+            environment variable ``LMSTEER_STEERS`` or `serve` says. A steer's domain part is there
+            too, as ``NAME.domain``.
 
     Raises:
         InputError: Two steers of one name, or an empty entry.
         NotFoundError: No such steer.
         ArtefactError: A folder that cannot be read.
     """
-    return _read(os.environ.get(VARIABLE, "") if spec is None else spec)
+    return _read((os.environ.get(VARIABLE) or _SERVED.get("", "")) if spec is None else spec)
+
+
+def serve(spec: Any) -> None:
+    """Name this process's steers, as for `named_steers`, where the environment does not.
+
+    Raises:
+        InputError: Others are named already, here or by the variable.
+    """
+    if not isinstance(spec, str):
+        raise InputError(f"expected NAME=FOLDER entries as text, was: {spec!r}")
+    before = os.environ.get(VARIABLE) or _SERVED.get("", spec)
+    if before != spec:
+        raise InputError(f"this process serves {before!r} already, and cannot serve {spec!r} too")
+    _SERVED[""] = spec
+
+
+_SERVED: dict[str, str] = {}
 
 
 @lru_cache(maxsize=8)

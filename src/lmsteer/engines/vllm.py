@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,8 @@ import torch
 from ..attachment import check_fit
 from ..errors import LmsteerError, MismatchError, MissingExtraError, UnsupportedError
 from ..export import open_checkpoint
-from .requests import named_steers, read_request
+from ..steer import Steer
+from .requests import named_steers, read_request, serve
 from .rows import Rows
 
 try:
@@ -46,11 +48,9 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         """Refuse a request that names an unknown steer or no number; HTTP 400 in the server."""
         _wanted(sampling_params)
 
-    def __init__(
-        self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool
-    ) -> None:
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self.rows: Rows | None = None
-        steers = named_steers()
+        steers = _configure(vllm_config)
         if not steers:
             return
         refuse_unsupported(vllm_config)
@@ -101,7 +101,16 @@ def refuse_unsupported(config: VllmConfig) -> None:
         )
 
 
-def _check(config: VllmConfig, steers: Any) -> None:
+def _configure(config: VllmConfig) -> Mapping[str, Steer]:
+    """The steers of ``--additional-config '{"lmsteer": "NAME=FOLDER"}'``, or the environment's."""
+    extra = getattr(config, "additional_config", None)
+    spec = extra.get("lmsteer") if isinstance(extra, dict) else None
+    if spec is not None:
+        serve(spec)
+    return named_steers()
+
+
+def _check(config: VllmConfig, steers: Mapping[str, Steer]) -> None:
     """Refuse steers of another model, by the fingerprint of the tables in its folder."""
     source = config.model_config.model
     try:
@@ -120,15 +129,31 @@ def _check(config: VllmConfig, steers: Any) -> None:
 
 
 def register() -> None:
-    """Wrap the layer that makes scores, and prompt log-probs; vLLM calls it in each process."""
-    from vllm.config import get_current_vllm_config_or_none
+    """Wrap what makes scores; vLLM calls it in each of its processes, maybe several times."""
     from vllm.model_executor.layers.logits_processor import LogitsProcessor as Scores
+    from vllm.v1.engine.input_processor import InputProcessor
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-    if hasattr(Scores, "lmsteer"):  # vLLM may register a plugin several times
+    if hasattr(Scores, "lmsteer"):
         return
-    build, forward = Scores.__init__, Scores.forward
-    prompt_scores = GPUModelRunner._get_prompt_logprobs_dict
+    Scores.lmsteer = None
+    _wrap_scores(Scores)
+    _wrap_prompt_scores(GPUModelRunner)
+    admit = InputProcessor.__init__
+
+    @functools.wraps(admit)
+    def admitting(self: Any, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
+        _configure(vllm_config)  # requests are checked here, in a process of its own
+        admit(self, vllm_config, *args, **kwargs)
+
+    InputProcessor.__init__ = admitting
+
+
+def _wrap_scores(layer: Any) -> None:
+    """Steer the rows that any model gives to the layer which multiplies by the head."""
+    from vllm.config import get_current_vllm_config_or_none
+
+    build, forward = layer.__init__, layer.forward
 
     @functools.wraps(build)
     def built(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -141,32 +166,32 @@ def register() -> None:
 
     @functools.wraps(forward)
     def steered(self: Any, lm_head: Any, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
-        rows = self.lmsteer
-        if rows is not None:
-            hidden_states = rows.steered(hidden_states)
+        if self.lmsteer is not None:
+            hidden_states = self.lmsteer.steered(hidden_states)
         return forward(self, lm_head, hidden_states, *args, **kwargs)
 
-    @functools.wraps(prompt_scores)
-    def prompt_scores_each(self: Any, hidden_states: Any, scheduled: Any) -> dict[str, Any]:
+    layer.__init__, layer.forward = built, steered
+
+
+def _wrap_prompt_scores(runner: Any) -> None:
+    """Take prompt log-probs one request at a time: then all rows of a call are its own."""
+    plain = runner._get_prompt_logprobs_dict
+
+    @functools.wraps(plain)
+    def each(self: Any, hidden_states: Any, scheduled: Any) -> dict[str, Any]:
         rows = _ROWS.get(id(self.vllm_config))
         if rows is None or not self.num_prompt_logprobs:
-            found: dict[str, Any] = prompt_scores(self, hidden_states, scheduled)
-            return found
-        # One request at a time, so that all rows of a call are known to be its own.
-        waiting, found = self.num_prompt_logprobs, {}
+            return dict(plain(self, hidden_states, scheduled))
+        waiting, found = self.num_prompt_logprobs, dict[str, Any]()
         try:
-            for request in list(waiting):
-                if request not in scheduled:
-                    continue
+            for request in [r for r in waiting if r in scheduled]:
                 self.num_prompt_logprobs = {request: waiting[request]}
                 with rows.only(self.input_batch.req_id_to_index[request]):
-                    found |= prompt_scores(self, hidden_states, scheduled)
-                if request not in self.num_prompt_logprobs:
+                    found |= plain(self, hidden_states, scheduled)
+                if request not in self.num_prompt_logprobs:  # its prompt is done
                     del waiting[request]
         finally:
             self.num_prompt_logprobs = waiting
         return found
 
-    Scores.lmsteer = None
-    Scores.__init__, Scores.forward = built, steered
-    GPUModelRunner._get_prompt_logprobs_dict = prompt_scores_each
+    runner._get_prompt_logprobs_dict = each

@@ -52,7 +52,8 @@ class Checkpoint:
     def head_name(self) -> str:
         """The head's name in the model, ``"lm_head"`` in most."""
         head = head_of(self.model)
-        return next(name for name, module in self.model.named_modules() if module is head)
+        name: str = next(n for n, module in self.model.named_modules() if module is head)
+        return name
 
     def fixed(self, strengths: Mapping[Steer, float | str]) -> dict[Steer, float]:
         """Steers that were made for this model, with their strengths as numbers; zeros dropped.
@@ -94,7 +95,7 @@ def open_checkpoint(
         )
     family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):
-        model: Any = family.from_config(config)
+        model: Any = family.from_config(config)  # type: ignore[no-untyped-call]
     model.config._name_or_path = str(name_or_path)
     head, table = head_of(model), model.get_input_embeddings()
     if type(head) is not nn.Linear:
@@ -104,7 +105,8 @@ def open_checkpoint(
     files = _files(folder)
     tied = head.weight is table.weight
     found: dict[Site, str] = {}
-    for site, module in (("input", table), ("output", table if tied else head)):
+    modules: dict[Site, Any] = {"input": table, "output": table if tied else head}
+    for site, module in modules.items():
         name = next(name for name, other in model.named_modules() if other is module)
         key = found[site] = _key(files, f"{name}.weight", tied=tied)
         rows = _read(folder, files[key], key, tuple(module.weight.shape))

@@ -128,7 +128,7 @@ def _write(checkpoint: Checkpoint, new: Mapping[str, Tensor], folder: Path) -> i
 
 def _bytes(path: Path) -> int:
     with safe_open(path, framework="pt") as file:
-        slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118, not a dict
+        slices = [file.get_slice(key) for key in file.keys()]
     widths = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4}
     return sum(
         widths.get(s.get_dtype(), 1) * int(torch.tensor(s.get_shape()).prod()) for s in slices

@@ -126,7 +126,7 @@ def export_peft(
     )
     facts = baked_in(fixed)
     with fresh_folder(path, force=force) as folder:
-        config.save_pretrained(folder)
+        config.save_pretrained(str(folder))
         prefix = f"base_model.model.{name}"
         tensors = {f"{prefix}.lora_A.weight": A, f"{prefix}.lora_B.weight": B}
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
