@@ -30,6 +30,7 @@ def export_folder(
     strengths: Mapping[Steer, float | str],
     path: str | PathLike[str],
     *,
+    untie: bool = False,
     force: bool = False,
 ) -> dict[str, Any]:
     """Write a model whose own weights hold the steers; what `lmsteer.merge` makes, file by file.
@@ -42,6 +43,8 @@ def export_folder(
         checkpoint: From `open_checkpoint`.
         strengths: Signed strength of each steer, or words for calibrated ones.
         path: The folder to make.
+        untie: Give a tied head a table of its own even where no strength asks for it: llama.cpp's
+            converter then writes the head that adapters need.
         force: Replace a folder that an export wrote.
 
     Returns:
@@ -53,7 +56,7 @@ def export_folder(
         UnsupportedError: An encoder-decoder with a tied head, which ties again when loaded.
     """
     fixed = checkpoint.fixed(strengths)
-    untied = checkpoint.tied and bool(fixed)
+    untied = checkpoint.tied and (untie or bool(fixed))
     if untied and decoder_start(checkpoint.model) is not None:
         raise UnsupportedError(
             f"{type(checkpoint.model).__name__} has a head tied to its embeddings, and ties it "

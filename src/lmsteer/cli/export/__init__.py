@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from .folder import folder
+from .gguf import gguf
 from .peft import peft
 
 export = typer.Typer(
@@ -14,3 +15,4 @@ export = typer.Typer(
 )
 export.command()(folder)
 export.command()(peft)
+export.command()(gguf)

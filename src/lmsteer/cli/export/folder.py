@@ -8,14 +8,20 @@ from typing import Annotated
 
 import typer
 
+from ...errors import InputError
 from ..display import err, escape, hush_transformers
 from .steers import told
 
 
 def folder(
-    steers: Annotated[list[str], typer.Argument(help="NAME=STRENGTH, one or more")],
     out_folder: Annotated[Path, typer.Option("--out", help="folder to write the model to")],
+    steers: Annotated[
+        list[str] | None, typer.Argument(help="NAME=STRENGTH, several add up")
+    ] = None,
     model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    untie: Annotated[
+        bool, typer.Option(help="without steers: an untied copy, for export gguf")
+    ] = False,
     force: Annotated[bool, typer.Option(help="replace an earlier export")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
@@ -29,11 +35,13 @@ def folder(
     from ...export.notes import check_free
     from ..strengths import read_fixed
 
+    if not steers and not untie:
+        raise InputError("give steers as NAME=STRENGTH, or --untie for a plain untied copy")
     check_free(out_folder, force=force)
     hush_transformers()
     checkpoint = open_checkpoint(model)
-    mix = read_fixed(steers, checkpoint.model)
-    facts = export_folder(checkpoint, mix, out_folder, force=force)
+    mix = read_fixed(steers or [], checkpoint.model)
+    facts = export_folder(checkpoint, mix, out_folder, untie=untie, force=force)
     if json_:
         print(json.dumps(facts))
         return
