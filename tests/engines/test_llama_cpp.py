@@ -3,7 +3,7 @@
 import pytest
 import torch
 from families import Family
-from shapes import LLAMA, SHAPES, build, hooked, prompts, steers_for
+from shapes import LLAMA, build, hooked, prompts, steers_for
 
 import lmsteer
 from lmsteer.engines.llama_cpp import Adapters
@@ -21,11 +21,11 @@ MIXES = [
 ]
 
 
-def opened(facts):
+def opened(facts, **options):
     """The model in llama.cpp, and its adapters."""
     llm = llama_cpp.Llama(
         facts["base"], n_ctx=128, logits_all=True, type_k=F32, type_v=F32, n_threads=1,
-        n_threads_batch=1, verbose=False, flash_attn=False,
+        n_threads_batch=1, verbose=False, flash_attn=False, **options,
     )  # fmt: skip
     return llm, Adapters(llm, facts["steers"])
 
@@ -84,16 +84,17 @@ def test_q8_0_keeps_its_own_accuracy(tokenizer, tmp_path):
     """Against the hook on the full model: steered is no further off than unsteered, times 1.5."""
     model = build("Llama, tied")
     steers, facts = exported(model, tokenizer, tmp_path, "q8_0")
-    llm, adapters = opened(facts)
+    # Token by token: builds for AMX processors crash on q8_0 batches, steered or not.
+    llm, adapters = opened(facts, n_ubatch=1)
     errors = []
     for mix in MIXES:
         adapters.use(mix)
-        off = [
-            (scored(llm, t) - hooked(model, t, {steers[k]: s for k, s in mix.items()}))
-            for t in prompts(40)
-        ]
-        errors.append(float(torch.cat(off).square().mean().sqrt()))
-    print("llama.cpp q8_0, root mean square error of log-probs:", errors)
+        fixed = {steers[k]: s for k, s in mix.items()}
+        truth = torch.cat([hooked(model, t, fixed) for t in prompts(40)])
+        off = torch.cat([scored(llm, t) for t in prompts(40)]) - truth
+        spread = truth - truth.mean(dim=1, keepdim=True)
+        errors.append(float(off.norm() / spread.norm()))
+    print("llama.cpp q8_0, relative error of log-probs at each mix:", errors)
     assert max(errors) <= 1.5 * errors[0]
 
 
@@ -129,15 +130,18 @@ def test_what_llama_cpp_cannot_take(tokenizer, tmp_path):
     checkpoint = open_checkpoint(tmp_path / "gemma")
     with pytest.raises(UnsupportedError, match="no head of its own"):
         export_gguf(checkpoint, steers_for(model), tmp_path / "x")
-    model = build("Qwen 2")
+    model = build("Qwen 2")  # tied, and not a Llama
     model.save_pretrained(tmp_path / "qwen")
     checkpoint = open_checkpoint(tmp_path / "qwen")
     with pytest.raises(UnsupportedError, match=r"converter takes it.*--untie"):
         export_gguf(checkpoint, steers_for(model), tmp_path / "x")
     alone = export_gguf(checkpoint, steers_for(model), tmp_path / "lora", base=None)
     assert alone["base"] is None
+    assert sorted(alone["steers"]) == ["detox", "sentiment", "sentiment.domain"]
     _, facts = exported(build("Llama, tied"), tokenizer, tmp_path, "f32")
     llm, _ = opened(facts)
+    bundled = open_checkpoint("bundled")
+    steer = lmsteer.load_steer("sentiment", bundled.model)
+    other = export_gguf(bundled, [steer], tmp_path / "other", base=None)
     with pytest.raises(ArtefactError, match="same architecture"):
-        Adapters(llm, alone["steers"])
-    assert set(SHAPES)
+        Adapters(llm, other["steers"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,17 @@ from torch import Tensor
 
 from ..errors import UnsupportedError
 from ..steer import Steer
+
+_STACKS = 16  # combinations of steers kept side by side in memory
+
+
+@dataclass(frozen=True, eq=False)
+class _Mix:
+    """Factors of the steers in use, and each row's strength of each column."""
+
+    P: Float[Tensor, "dim rank"]
+    Q_t: Float[Tensor, "rank dim"]
+    scales: Float[Tensor, "rows rank"]
 
 
 class Rows:
@@ -33,16 +45,14 @@ class Rows:
                     "holds; engines serve steers of the output site. For this one write a model "
                     "at fixed strengths with lmsteer export folder"
                 )
-        self.number = {name: number for number, name in enumerate(steers)}
-        self.P = torch.cat([steer.P for steer in steers.values()], dim=1).to(device)
-        self.Q_t = torch.cat([steer.Q for steer in steers.values()], dim=1).T.contiguous()
-        self.Q_t = self.Q_t.to(device)
-        ranks = torch.tensor([steer.rank for steer in steers.values()])
-        # (steers, total rank): which columns of P and Q belong to which steer.
-        self.columns = torch.eye(len(ranks)).repeat_interleave(ranks, dim=1).to(device)
+        self._factors = {
+            name: (steer.P.to(device), steer.Q.T.contiguous().to(device))
+            for name, steer in steers.items()
+        }
+        self._stacks: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
         self.count = 0
         self._given: list[dict[str, float]] = [{} for _ in range(most)]
-        self._table: Tensor | None = None
+        self._mix: _Mix | None = None  # of the whole batch
         self._only: int | None = None
 
     def move(
@@ -68,7 +78,7 @@ class Rows:
         for start, end, swap in moved:
             back = self._given[end] if swap else {}
             self._given[start], self._given[end] = back, self._given[start]
-        self.count, self._table = count, None
+        self.count, self._mix = count, self._mixed(self._given[:count])
 
     @contextlib.contextmanager
     def only(self, row: int) -> Iterator[None]:
@@ -85,28 +95,32 @@ class Rows:
         Computed in float32 and rounded to the rows' dtype once.
         """
         if self._only is not None:
-            row = slice(self._only, self._only + 1)
-        elif any(self._given[: self.count]):
-            if hidden.shape[0] != self.count:
+            mix = self._mixed(self._given[self._only : self._only + 1])
+        else:
+            mix = self._mix
+            if mix is not None and hidden.shape[0] != self.count:
                 raise UnsupportedError(
                     f"the engine computes scores for {hidden.shape[0]} rows in a batch of "
                     f"{self.count} requests, so strengths cannot be told apart; this way of "
                     "decoding is not supported with steers"
                 )
-            row = slice(0, self.count)
-        else:
+        if mix is None:
             return hidden
-        if not any(self._given[row]):
-            return hidden
-        scales = self._strengths()[row] @ self.columns
         base = hidden.float()
-        return (base + ((base @ self.P) * scales) @ self.Q_t).to(hidden.dtype)
+        return (base + ((base @ mix.P) * mix.scales) @ mix.Q_t).to(hidden.dtype)
 
-    def _strengths(self) -> Float[Tensor, "rows steers"]:
-        if self._table is None:
-            table = torch.zeros(self.count, len(self.number))
-            for row, strengths in enumerate(self._given[: self.count]):
-                for name, strength in strengths.items():
-                    table[row, self.number[name]] = strength
-            self._table = table.to(self.P.device)
-        return self._table
+    def _mixed(self, given: Sequence[Mapping[str, float]]) -> _Mix | None:
+        """The steers that any of these rows asks for, side by side."""
+        names = [name for name in self._factors if any(name in row for row in given)]
+        if not names:
+            return None
+        if tuple(names) not in self._stacks:
+            if len(self._stacks) >= _STACKS:
+                self._stacks.clear()
+            P = torch.cat([self._factors[name][0] for name in names], dim=1)
+            Q_t = torch.cat([self._factors[name][1] for name in names], dim=0)
+            self._stacks[tuple(names)] = P, Q_t
+        P, Q_t = self._stacks[tuple(names)]
+        ranks = torch.tensor([self._factors[name][0].shape[1] for name in names])
+        table = torch.tensor([[row.get(name, 0.0) for name in names] for row in given])
+        return _Mix(P, Q_t, table.repeat_interleave(ranks, dim=1).to(P.device))
