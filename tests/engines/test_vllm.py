@@ -41,7 +41,7 @@ def served(model, path, monkeypatch, *, several=False, **options):
         "dtype": "float32",
         "enforce_eager": True,
         "max_num_seqs": 32,
-        "block_size": 16,
+        "block_size": 32,
         **options,
     }
     llm = LLM(

@@ -18,6 +18,7 @@ from .export import export
 from .generate import generate
 from .grid import grid
 from .import_ import import_
+from .push import push
 from .show import list_, show
 from .sweep import sweep
 from .train import train
@@ -44,6 +45,7 @@ app.command()(evaluate)
 app.command()(transfer)
 app.command()(explain)
 app.add_typer(export)
+app.command()(push)
 
 
 def main(arguments: list[str] | None = None) -> None:

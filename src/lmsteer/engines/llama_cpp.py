@@ -32,7 +32,7 @@ class Adapters:
         self._loaded: dict[str, Any] = {}
         for name, file in files.items():
             adapter = llama_cpp.llama_adapter_lora_init(llm.model, str(file).encode())
-            if adapter is None:
+            if not adapter:  # a null pointer
                 raise ArtefactError(
                     f"llama.cpp cannot load {file} on this model: it must be of the same "
                     "architecture and size, and its file must hold output.weight (lmsteer export "
