@@ -1,4 +1,4 @@
-"""Engines read a tokenizer's merges, so this one has some."""
+"""A tokenizer with merges, which engines read; and the matrix of what was tested."""
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -13,3 +13,9 @@ def tokenizer():
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>", pad_token="<end>")
+
+
+@pytest.fixture(scope="session")
+def matrix():
+    """Rows of docs/engines-tested.md: (engine, what) to how it fares."""
+    return {}

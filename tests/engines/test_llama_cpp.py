@@ -49,7 +49,7 @@ def exported(model, tokenizer, path, precision):
 
 
 @pytest.mark.parametrize("name", ["Llama, tied", "Llama, untied"])
-def test_f32_scores_as_the_hook(name, tokenizer, tmp_path):
+def test_f32_scores_as_the_hook(name, tokenizer, tmp_path, matrix):
     model = build(name)
     steers, facts = exported(model, tokenizer, tmp_path, "f32")
     llm, adapters = opened(facts)
@@ -61,9 +61,10 @@ def test_f32_scores_as_the_hook(name, tokenizer, tmp_path):
             worst = max(worst, float((scored(llm, tokens) - truth).abs().max()))
     print(f"llama.cpp f32, {name}: {worst:.2g}")
     assert worst <= 1e-3
+    matrix["llama.cpp", f"{name}, f32"] = "within 1e-3, 100 prompts at 5 mixes of strengths"
 
 
-def test_strengths_change_in_between_without_reading_again(tokenizer, tmp_path):
+def test_strengths_change_in_between_without_reading_again(tokenizer, tmp_path, matrix):
     model = build("Llama, tied")
     steers, facts = exported(model, tokenizer, tmp_path, "f32")
     llm, adapters = opened(facts)
@@ -74,13 +75,14 @@ def test_strengths_change_in_between_without_reading_again(tokenizer, tmp_path):
     last = torch.log_softmax(torch.tensor(llm.scores[len(tokens) - 1]).double(), dim=-1)
     truth = hooked(model, tokens, {steers["sentiment"]: -0.123})[-1]
     assert (last - truth).abs().max() <= 1e-3
+    matrix["llama.cpp", "strength changed between tokens"] = "within 1e-3, the cache is kept"
     with pytest.raises(InputError, match="loaded are"):
         adapters.use({"x": 1.0})
     with pytest.raises(InputError, match="finite"):
         adapters.use({"detox": float("nan")})
 
 
-def test_q8_0_keeps_its_own_accuracy(tokenizer, tmp_path):
+def test_q8_0_keeps_its_own_accuracy(tokenizer, tmp_path, matrix):
     """Against the hook on the full model: steered is no further off than unsteered, times 1.5."""
     model = build("Llama, tied")
     steers, facts = exported(model, tokenizer, tmp_path, "q8_0")
@@ -96,9 +98,10 @@ def test_q8_0_keeps_its_own_accuracy(tokenizer, tmp_path):
         errors.append(float(off.norm() / spread.norm()))
     print("llama.cpp q8_0, relative error of log-probs at each mix:", errors)
     assert max(errors) <= 1.5 * errors[0]
+    matrix["llama.cpp", "Llama, tied, q8_0"] = "error at most 1.5 times the unsteered model's own"
 
 
-def test_llama_3_frequencies_and_every_precision(tokenizer, tmp_path):
+def test_llama_3_frequencies_and_every_precision(tokenizer, tmp_path, matrix):
     rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0}
     rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
     model = Family("LlamaConfig", {**LLAMA, "rope_parameters": rope}).build(tied=True)
@@ -109,9 +112,10 @@ def test_llama_3_frequencies_and_every_precision(tokenizer, tmp_path):
         adapters.use({"detox": 1.0})
         truth = hooked(model, tokens, {steers["detox"]: 1.0})
         assert (scored(llm, tokens) - truth).abs().max() <= limit
+    matrix["llama.cpp", "Llama 3.1's rotary frequencies, f32"] = "within 1e-3"
 
 
-def test_the_bundled_model_reads_text_as_it_does_in_python(tmp_path):
+def test_the_bundled_model_reads_text_as_it_does_in_python(tmp_path, matrix):
     model, tokenizer = lmsteer.load_model("bundled")
     steer = lmsteer.load_steer("sentiment", model)
     facts = export_gguf(open_checkpoint("bundled"), [steer], tmp_path / "out", base="f32")
@@ -122,9 +126,10 @@ def test_the_bundled_model_reads_text_as_it_does_in_python(tmp_path):
         assert llm.tokenize(text.encode(), add_bos=True) == tokens
         truth = hooked(model, tokens, {steer: 2.0})
         assert (scored(llm, tokens) - truth).abs().max() <= 1e-3
+    matrix["llama.cpp", "the bundled model, its tokenizer and a shipped steer, f32"] = "within 1e-3"
 
 
-def test_what_llama_cpp_cannot_take(tokenizer, tmp_path):
+def test_what_llama_cpp_cannot_take(tokenizer, tmp_path, matrix):
     model = build("Gemma 2")
     model.save_pretrained(tmp_path / "gemma")
     checkpoint = open_checkpoint(tmp_path / "gemma")
@@ -133,10 +138,14 @@ def test_what_llama_cpp_cannot_take(tokenizer, tmp_path):
     model = build("Qwen 2")  # tied, and not a Llama
     model.save_pretrained(tmp_path / "qwen")
     checkpoint = open_checkpoint(tmp_path / "qwen")
+    matrix["llama.cpp", "Gemma"] = "refused at export: its files have no head of their own"
     with pytest.raises(UnsupportedError, match=r"converter takes it.*--untie"):
         export_gguf(checkpoint, steers_for(model), tmp_path / "x")
     alone = export_gguf(checkpoint, steers_for(model), tmp_path / "lora", base=None)
     assert alone["base"] is None
+    matrix["llama.cpp", "other architectures' bases"] = (
+        "refused at export: use llama.cpp's converter on an untied copy; adapters are written"
+    )
     assert sorted(alone["steers"]) == ["detox", "sentiment", "sentiment.domain"]
     _, facts = exported(build("Llama, tied"), tokenizer, tmp_path, "f32")
     llm, _ = opened(facts)

@@ -8,7 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import torch
 from shapes import build, hooked, prompts, steers_for
 
 pytest.importorskip("vllm")
@@ -62,7 +61,7 @@ def asked(client, prompt, steer, **options):
     )
 
 
-def test_requests_at_once_have_strengths_of_their_own(server):
+def test_requests_at_once_have_strengths_of_their_own(server, matrix):
     model, client = server
     good, detox = steers_for(model)
     lines = {
@@ -82,20 +81,22 @@ def test_requests_at_once_have_strengths_of_their_own(server):
         worst = max(worst, *(abs(p - float(truth[int(t.split(":")[1])])) for t, p in found.items()))
     print(f"vLLM server float32: {worst:.2g}")
     assert worst <= 1e-3
+    matrix["vLLM server", "requests at once, strengths of their own"] = "within 1e-3, float32"
 
 
 @pytest.mark.parametrize(
     ("steer", "message"),
     [("bad=1", "served are good, good.domain, detox"), ("good", "pairs"), ("good=inf", "finite")],
 )
-def test_a_bad_request_is_a_400(server, steer, message):
+def test_a_bad_request_is_a_400(server, steer, message, matrix):
     _, client = server
     with pytest.raises(openai.BadRequestError, match=message) as caught:
         asked(client, [5, 6, 7], steer)
     assert caught.value.status_code == 400
+    matrix["vLLM server", "bad requests"] = "HTTP 400, the names that are served in the message"
 
 
-def test_streams_and_chats_take_strengths_too(server):
+def test_streams_take_strengths_too(server, matrix):
     model, client = server
     good = steers_for(model)[0]
     pieces = client.completions.create(
@@ -107,4 +108,5 @@ def test_streams_and_chats_take_strengths_too(server):
     for token in written:
         assert token == int(hooked(model, tokens, {good: 3.0})[-1].argmax())
         tokens.append(token)
-    assert torch.tensor(written).numel() >= 1
+    assert written
+    matrix["vLLM server", "streams; steers named by environment or --additional-config"] = "tested"

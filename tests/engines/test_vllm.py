@@ -8,7 +8,9 @@ import pytest
 import torch
 from shapes import SHAPES, build, hooked, prompts, steers_for
 
-from lmsteer.errors import UnsupportedError
+import lmsteer
+from lmsteer.errors import MismatchError, UnsupportedError
+from lmsteer.head import fingerprint
 
 pytest.importorskip("vllm")
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
@@ -30,12 +32,12 @@ def named(model):
 
 
 @contextlib.contextmanager
-def served(model, path, monkeypatch, *, several=False, **options):
+def served(model, path, monkeypatch, *, several=False, steers=None, **options):
     """The model in vLLM; in this process unless it takes several."""
     model.save_pretrained(path / "model")
     for steer in steers_for(model):
         steer.save(path / steer.name, force=True)
-    monkeypatch.setenv("LMSTEER_STEERS", f"{path}/sentiment,{path}/detox")
+    monkeypatch.setenv("LMSTEER_STEERS", steers or f"{path}/sentiment,{path}/detox")
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1" if several else "0")
     options = {
         "dtype": "float32",
@@ -90,7 +92,7 @@ def off(model, requests, outputs):
 
 
 @pytest.mark.parametrize("name", [n for n in SHAPES if n != "GPT-NeoX"])
-def test_mixed_strengths_score_as_the_hook(name, tmp_path, monkeypatch):
+def test_mixed_strengths_score_as_the_hook(name, tmp_path, monkeypatch, matrix):
     model = build(name)
     requests = [(prompt, mix) for prompt in prompts(100) for mix in MIXES]
     with served(model, tmp_path, monkeypatch) as llm:
@@ -99,9 +101,14 @@ def test_mixed_strengths_score_as_the_hook(name, tmp_path, monkeypatch):
         assert worst <= 1e-3
         some = requests[:40]
         assert off(model, some, asked(llm, some, tokens=8, prompt_logprobs=-1)) <= 1e-3
+        matrix["vLLM", f"{name}, float32"] = (
+            "within 1e-3, 100 prompts x 5 mixes of strengths in one batch; prompt log-probs too"
+        )
         if name == "Llama, tied":
             _requests_that_are_refused(llm)
+            matrix["vLLM", "unknown steers, bad strengths"] = "refused, the engine goes on"
             _one_prefix_cache_for_all_strengths(llm)
+            matrix["vLLM", "prefix cache"] = "one for all strengths, by hit counts"
 
 
 def _requests_that_are_refused(llm):
@@ -131,44 +138,76 @@ def _one_prefix_cache_for_all_strengths(llm):
     ("what", "options"),
     [
         ("chunked prefill", {"max_num_batched_tokens": 16, "max_num_seqs": 8}),
-        ("compiled", {"enforce_eager": False}),
+        ("compiled (enforce_eager=False)", {"enforce_eager": False}),
     ],
 )
-def test_ways_of_running(what, options, tmp_path, monkeypatch):
+def test_ways_of_running(what, options, tmp_path, monkeypatch, matrix):
     model = build("Llama, tied")
     requests = [(prompt, mix) for prompt in prompts(8, 40) for mix in MIXES]
     with served(model, tmp_path, monkeypatch, **options) as llm:
         worst = off(model, requests, asked(llm, requests, tokens=8, prompt_logprobs=-1))
         print(f"vLLM float32, {what}: {worst:.2g}")
         assert worst <= 1e-3
+        matrix["vLLM", what] = "within 1e-3, prompt log-probs too"
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs 2 cores")
 @pytest.mark.parametrize(
-    "options",
-    [{"tensor_parallel_size": 2}, {"pipeline_parallel_size": 2, "enforce_eager": False}],
-    ids=["tensor parallel", "pipeline parallel"],
+    ("what", "options"),
+    [
+        ("tensor parallel, 2 processes", {"tensor_parallel_size": 2}),
+        (
+            "pipeline parallel, 2 processes, compiled",
+            {"pipeline_parallel_size": 2, "enforce_eager": False},
+        ),
+    ],
 )
-def test_in_parallel(options, tmp_path, monkeypatch):
+def test_in_parallel(what, options, tmp_path, monkeypatch, matrix):
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
     model = build("Llama, tied")
     requests = [(prompt, mix) for prompt in prompts(8, 40) for mix in MIXES]
     with served(model, tmp_path, monkeypatch, several=True, **options) as llm:
         worst = off(model, requests, asked(llm, requests, tokens=8))
-        print(f"vLLM float32, {options}: {worst:.2g}")
+        print(f"vLLM float32, {what}: {worst:.2g}")
         assert worst <= 1e-3
+        matrix["vLLM", what] = "within 1e-3"
 
 
-def test_speculative_decoding_is_refused_at_start(tmp_path, monkeypatch):
+def test_speculative_decoding_is_refused_at_start(tmp_path, monkeypatch, matrix):
     ngram = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}
     with (
         pytest.raises(UnsupportedError, match="speculative decoding cannot be used together"),
         served(build("Llama, tied"), tmp_path, monkeypatch, speculative_config=ngram),
     ):
         pass
+    matrix["vLLM", "speculative decoding"] = "refused at start"
 
 
-def test_bf16_keeps_its_own_accuracy(tmp_path, monkeypatch):
+def test_input_steers_are_refused_at_start(tmp_path, monkeypatch, matrix):
+    model = build("Llama, tied")
+    steer = steers_for(model)[1]
+    mark = fingerprint(model, "input")
+    lmsteer.Steer(steer.P, steer.Q, "read", "input", fingerprint=mark).save(tmp_path / "read")
+    with (
+        pytest.raises(UnsupportedError, match="acts on the input embeddings"),
+        served(model, tmp_path, monkeypatch, steers=f"{tmp_path}/read"),
+    ):
+        pass
+    matrix["vLLM", "steers of the input site"] = "refused at start"
+
+
+def test_steers_of_another_model_are_refused_at_start(tmp_path, monkeypatch, matrix):
+    steer = steers_for(build("Llama, untied"))[1]
+    steer.save(tmp_path / "other")
+    with (
+        pytest.raises(MismatchError, match="other weights"),
+        served(build("Llama, tied"), tmp_path, monkeypatch, steers=f"{tmp_path}/other"),
+    ):
+        pass
+    matrix["vLLM", "steers of another model"] = "refused at start, by their fingerprint"
+
+
+def test_bf16_keeps_its_own_accuracy(tmp_path, monkeypatch, matrix):
     """Against float64: steered is no further off than unsteered vLLM itself, times 1.5."""
     model = build("Llama, tied").bfloat16()
     exact = build("Llama, tied").bfloat16().double()
@@ -185,6 +224,9 @@ def test_bf16_keeps_its_own_accuracy(tmp_path, monkeypatch):
             errors.append(float(torch.stack(squares).mean().sqrt()))
     print("vLLM bf16, root mean square error of log-probs against float64:", errors)
     assert max(errors) <= 1.5 * errors[0]
+    matrix["vLLM", "Llama, tied, bfloat16"] = (
+        "error against float64 at most 1.5 times the unsteered model's own"
+    )
 
 
 @torch.no_grad()

@@ -193,3 +193,39 @@ def test_a_truncated_adapter_reports_what_it_lost(tmp_path):
         export_peft(checkpoint, {steer: 0.0}, tmp_path / "x")
     with pytest.raises(UnsupportedError, match="lmsteer export folder"):
         export_peft(checkpoint, {steer_for(model, "input"): 1.0}, tmp_path / "x")
+
+
+def test_the_bars_on_the_bundled_model(bundled, tmp_path):
+    """100 prompts at 5 mixes of strengths, folder and adapter in float32, within 1e-4."""
+    peft = pytest.importorskip("peft")
+    model, tokenizer = bundled
+    checkpoint = open_checkpoint("bundled")
+    steer, other = (lmsteer.load_steer(name, model) for name in ("sentiment", "detox"))
+    mixes = [{steer: 2.0}, {steer: -3.0}, {steer: 1.0, other: 1.0}]
+    mixes += [{steer: 1.0, steer.domain: 1.0}, {steer: 0.0}]
+    texts = lmsteer.read_prompts("bundled:neutral")[:100]
+    assert len(texts) == 100
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
+    kept = inputs["attention_mask"].bool()
+
+    def scores(network):
+        return torch.log_softmax(network(**inputs).logits[kept].double(), dim=-1)
+
+    worst = {"folder": 0.0, "peft": 0.0}
+    for number, mix in enumerate(mixes):
+        with lmsteer.attach(model, mix):
+            truth = scores(model)
+        path = tmp_path / str(number)
+        export_folder(checkpoint, mix, path, dtype="float32")
+        off = (scores(lmsteer.load_model(path)[0]) - truth).abs().max()
+        worst["folder"] = max(worst["folder"], float(off))
+        if any(mix.values()):
+            export_peft(checkpoint, mix, tmp_path / f"lora{number}")
+            adapted = peft.PeftModel.from_pretrained(model, tmp_path / f"lora{number}")
+            off = (scores(adapted) - truth).abs().max()
+            model = adapted.unload()
+            worst["peft"] = max(worst["peft"], float(off))
+    print(worst)
+    assert max(worst.values()) <= 1e-4
+    with pytest.raises(InputError, match="dtype must be one of"):
+        export_folder(checkpoint, {}, tmp_path / "x", dtype="int8")

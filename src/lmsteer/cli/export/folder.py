@@ -22,6 +22,9 @@ def folder(
     untie: Annotated[
         bool, typer.Option(help="without steers: an untied copy, for export gguf")
     ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16  [default: the model's own]")
+    ] = None,
     force: Annotated[bool, typer.Option(help="replace an earlier export")] = False,
     json_: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
 ) -> None:
@@ -41,7 +44,7 @@ def folder(
     hush_transformers()
     checkpoint = open_checkpoint(model)
     mix = read_fixed(steers or [], checkpoint.model)
-    facts = export_folder(checkpoint, mix, out_folder, untie=untie, force=force)
+    facts = export_folder(checkpoint, mix, out_folder, untie=untie, dtype=dtype, force=force)
     if json_:
         print(json.dumps(facts))
         return
