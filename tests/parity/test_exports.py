@@ -52,6 +52,9 @@ def test_a_folder_in_many_files_equals_the_merged_model(tied, tmp_path):
     model = FAMILIES["Llama"].build(tied=tied).bfloat16()
     model.save_pretrained(tmp_path / "base", max_shard_size="20KB")
     assert len(list((tmp_path / "base").glob("*.safetensors"))) > 2
+    opened = open_checkpoint(tmp_path / "base").model
+    loaded = {name for name, p in opened.named_parameters() if p.device.type != "meta"}
+    assert loaded == {"model.embed_tokens.weight"} | (set() if tied else {"lm_head.weight"})
     steer = steer_for(model, "output")
     export_folder(open_checkpoint(tmp_path / "base"), {steer: 2.0}, tmp_path / "out")
     merged = lmsteer.merge(model, {steer: 2.0}).state_dict()
@@ -80,7 +83,7 @@ def test_what_cannot_be_opened_says_why(tmp_path):
     _, checkpoint = saved("Llama", False, tmp_path / "base")
     other = steer_for(FAMILIES["Mistral"].build(), "output")
     with pytest.raises(MismatchError, match="other weights"):
-        export_peft(checkpoint, {other: 1.0}, tmp_path / "out")
+        export_folder(checkpoint, {other: 1.0}, tmp_path / "out")
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     changed = {**config, "vocab_size": 300}
     (tmp_path / "base" / "config.json").write_text(json.dumps(changed))
