@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,8 @@ pytest.importorskip("vllm")
 os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
 from vllm import LLM, SamplingParams
 from vllm.exceptions import VLLMValidationError
+
+from lmsteer.engines.vllm import refuse_unsupported
 
 MIXES = [
     {},
@@ -232,6 +235,12 @@ def _float64(model, tokens, strengths):
     hidden = model.model(input_ids=torch.tensor([tokens])).last_hidden_state[0, -1]
     hidden = hidden + sum(s * hidden @ steer.matrix().double() for steer, s in strengths.items())
     return torch.log_softmax(model.lm_head.weight @ hidden, dim=-1)
+
+
+def test_the_second_model_runner_is_refused(matrix):
+    with pytest.raises(UnsupportedError, match="VLLM_USE_V2_MODEL_RUNNER=0"):
+        refuse_unsupported(SimpleNamespace(speculative_config=None, use_v2_model_runner=True))
+    matrix["vLLM", "model runner V2"] = "refused at start: VLLM_USE_V2_MODEL_RUNNER=0"
 
 
 def test_speculative_decoding_is_refused_at_start(tmp_path, monkeypatch, matrix):
