@@ -157,7 +157,8 @@ def guard_merging(model: Any) -> Any:
 
     @functools.wraps(plain)
     def merge_and_unload(*args: Any, **kwargs: Any) -> Any:
-        head = getattr(head_of(base), "base_layer", head_of(base))
+        outer = base.get_output_embeddings()
+        head = getattr(outer, "base_layer", outer)
         if head.weight.data_ptr() == input_tables(base)[0].weight.data_ptr():
             untie(base, head)
         return plain(*args, **kwargs)
