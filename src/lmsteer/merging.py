@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .attachment import attach, check_fit
@@ -62,18 +63,11 @@ def merge(
     merged: nn.Module = model if in_place else copy.deepcopy(model)
     tables = input_tables(merged)
     if fixed and is_tied:
-        _untie(merged)
+        untie(merged, head_of(merged))
     for site, weight in (("output", head_of(merged).weight), ("input", tables[0].weight)):
-        base, total = weight.float(), weight.float()
-        for steer, strength in fixed.items():
-            if steer.site != site:
-                continue
-            P, Q = steer.P.to(base), steer.Q.to(base)
-            first, second = (Q, P) if site == "output" else (P, Q)
-            # All of one site act on the base rows, and add up.
-            total = total + strength * (base @ first) @ second.T
-        if total is not base:
-            weight.copy_(total)
+        here = {steer: s for steer, s in fixed.items() if steer.site == site}
+        if here:
+            weight.copy_(steered_rows(weight, here))
     found = _probe(merged)
     worst = float((found - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6))
     if not worst <= 16 * torch.finfo(head.weight.dtype).eps + 1e-4:
@@ -85,13 +79,28 @@ def merge(
     return merged
 
 
-def _untie(model: Any) -> None:
+def steered_rows(
+    rows: Float[Tensor, "words dim"], strengths: Mapping[Steer, float]
+) -> Float[Tensor, "words dim"]:
+    """Rows of a table with steers of one site in them, float32; all act on the base rows.
+
+    At the output site ``e + strength * (e @ Q) @ P.T``, at the input site the map itself.
+    """
+    base = total = rows.float()
+    for steer, strength in strengths.items():
+        P, Q = steer.P.to(base), steer.Q.to(base)
+        first, second = (Q, P) if steer.site == "output" else (P, Q)
+        total = total + strength * (base @ first) @ second.T
+    return total
+
+
+def untie(model: Any, head: Any) -> None:
     """Give the head a table of its own, and say so in the configuration, which saving reads."""
-    head = head_of(model)
     head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
     for config in (model.config, text_config(model)):
         config.tie_word_embeddings = False
     name = next(name for name, module in model.named_modules() if module is head)
+    name = name.removesuffix(".base_layer")  # under PEFT
     keys = getattr(model, "all_tied_weights_keys", {})  # transformers 5 keeps them from loading
     for key in [k for k, v in keys.items() if f"{name}.weight" in (k, v)]:
         del keys[key]

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from os import PathLike
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -242,6 +243,23 @@ class Steer:
 
         return read_steer(path)
 
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None) -> str:
+        """Put the steer on the Hub with a model card; see `lmsteer.hub.push_steer`."""
+        from .hub import push_steer
+
+        return push_steer(self, repo_id, private=private)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | PathLike[str], *, revision: str | None = None
+    ) -> Steer:
+        """Read a folder, or a repository of the Hub; see `lmsteer.hub.pull_steer`."""
+        if Path(name_or_path).is_dir():
+            return cls.load(name_or_path)
+        from .hub import pull_steer
+
+        return pull_steer(str(name_or_path), revision=revision)
+
     def __repr__(self) -> str:
         domain = ", with domain" if self.domain is not None else ""
         return f"Steer({self.name!r}, {self.site}, dim={self.dim}, rank={self.rank}{domain})"
@@ -249,7 +267,11 @@ class Steer:
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what holds for the very same map alone."""
-    return {key: value for key, value in record.items() if key not in {"calibration", "effect"}}
+    return {
+        key: value
+        for key, value in record.items()
+        if key not in {"calibration", "effect", "samples"}
+    }
 
 
 def _check_rank(rank: int, most: int) -> None:

@@ -67,7 +67,7 @@ def save_steer(steer: Steer, path: str | PathLike[str], *, force: bool = False) 
         tensors |= {"domain.P": steer.domain.P, "domain.Q": steer.domain.Q}
         facts["domain"] = {"rank": steer.domain.rank, "record": dict(steer.domain.record)}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(folder) as fresh:
+    with replacing(folder) as fresh:
         save_file({k: v.contiguous() for k, v in tensors.items()}, fresh / TENSORS)
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
         (fresh / FACTS).write_text(text + "\n", encoding="utf-8")
@@ -90,7 +90,7 @@ def check_writable(path: str | PathLike[str], *, force: bool) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to fill, moved to `folder` at the end, or removed if anything fails."""
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     old = fresh.with_name(fresh.name + ".old")
@@ -231,18 +231,8 @@ def load_steer(name: str | PathLike[str], model: nn.Module) -> Steer:
                 f"no steer {name!r}: no folder of that name, and shipped for this model are: "
                 f"{', '.join(shipped) or 'none'}. Train one with lmsteer.train (lmsteer train)"
             )
-        steer = read_steer(_download(name))
+        from .hub import pull_steer
+
+        steer = pull_steer(name)
     check_fit(model, steer)
     return steer
-
-
-def _download(name: str) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return snapshot_download(name, allow_patterns=[TENSORS, FACTS, CARD])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise NotFoundError(
-            f"no folder {name!r}, and the Hub did not give one of that name: {error}"
-        ) from error

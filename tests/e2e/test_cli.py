@@ -180,8 +180,13 @@ def test_the_reference_lists_every_command_and_option():
     """docs/cli.md is generated (make docs); this fails when it is out of date."""
     reference = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     command = typer.main.get_command(app)
-    for name, sub in command.commands.items():
-        section = reference.split(f"## `lmsteer {name}`")[1].split("\n## ")[0]
+    several = {
+        f"{name} {part}": sub
+        for name, group in command.commands.items()
+        for part, sub in getattr(group, "commands", {}).items()
+    }
+    for name, sub in {**command.commands, **several}.items():
+        section = reference.split(f"# `lmsteer {name}`")[1].split("\n##")[0]
         for parameter in sub.params:
             for option in parameter.opts:
                 assert f"`{option}" in section, f"{name} {option}: run make docs"

@@ -21,13 +21,13 @@ FLOORS = [
         "cache",
         "states",
     },
-    {"storage", "official", "hidden"},
+    {"storage", "hub", "official", "hidden"},
     {"training", "generation", "merging"},
     {"metrics"},
     {"calibration"},
     {"alignment", "interpretation"},
     {"evaluation"},
-    {"theory"},
+    {"theory", "export", "engines"},
     {"cli"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -14,9 +14,11 @@ from .demo import demo
 from .display import fail, show_warnings
 from .evaluate import evaluate
 from .explain import explain
+from .export import export
 from .generate import generate
 from .grid import grid
 from .import_ import import_
+from .push import push
 from .show import list_, show
 from .sweep import sweep
 from .theory import theory
@@ -44,6 +46,8 @@ app.command()(evaluate)
 app.command()(transfer)
 app.command()(explain)
 app.command()(theory)
+app.add_typer(export)
+app.command()(push)
 
 
 def main(arguments: list[str] | None = None) -> None:

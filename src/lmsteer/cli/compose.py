@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InputError
 from .display import err, escape, hush_transformers
 
 
@@ -31,18 +30,14 @@ def compose(
     from ..composition import interference
     from ..models import load_model
     from ..storage import check_writable
-    from .strengths import read_mix
+    from .strengths import read_fixed
 
     check_writable(out_folder, force=force)
     network = None
     if model is not None:
         hush_transformers()
         network, _ = load_model(model, device="cpu")
-    mix = dict(read_mix(steers, network))
-    several = [steer.name for steer, values in mix.items() if len(values) != 1]
-    if several:
-        raise InputError(f"compose takes one strength a steer; {several[0]} was given more")
-    strengths = {steer: values[0] for steer, values in mix.items()}
+    strengths = read_fixed(steers, network)
     steer = composed(strengths, how=how, name=out_folder.name)
     steer.save(out_folder, force=force)
     for one, other in itertools.combinations(strengths, 2):

@@ -41,3 +41,16 @@ def crossed(mix: Sequence[tuple[Steer, list[float]]]) -> list[dict[Steer, float]
     for steer, strengths in mix:
         mappings = [{**mapping, steer: s} for mapping in mappings for s in strengths]
     return mappings
+
+
+def read_fixed(specs: Sequence[str], model: nn.Module | None) -> dict[Steer, float]:
+    """As `read_mix`, for what takes one strength a steer.
+
+    Raises:
+        InputError: Several strengths for one steer.
+    """
+    mix = read_mix(specs, model)
+    for steer, values in mix:
+        if len(values) != 1:
+            raise InputError(f"one strength a steer is taken here; {steer.name} was given more")
+    return {steer: values[0] for steer, values in mix}

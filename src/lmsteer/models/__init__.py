@@ -2,3 +2,4 @@
 
 from .load import BUNDLED_MODELS as BUNDLED_MODELS
 from .load import load_model as load_model
+from .load import model_folder as model_folder

@@ -66,6 +66,31 @@ def load_model(
     return model.eval().requires_grad_(False), tokenizer
 
 
+def model_folder(name_or_path: str | PathLike[str], *, revision: str | None = None) -> Path:
+    """Where a model's files lie, fetched from the Hub if need be; nothing is loaded.
+
+    Args:
+        name_or_path: As for `load_model`.
+        revision: Branch, tag or commit on the Hub.
+
+    Raises:
+        NotFoundError: No such model here or on the Hub.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    source = Path(_locate(str(name_or_path)))
+    if source.is_dir():
+        return source
+    patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(
+            snapshot_download(str(name_or_path), revision=revision, allow_patterns=patterns)
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise NotFoundError(f"could not find the model {str(name_or_path)!r}: {error}") from error
+
+
 def _locate(name: str) -> str:
     """The folder of a bundled model; any other name as it is."""
     if name not in BUNDLED_MODELS or Path(name).is_dir():

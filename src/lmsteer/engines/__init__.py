@@ -1,0 +1,1 @@
+"""Engines that serve: a strength per request inside stock vLLM. See docs/engines.md."""

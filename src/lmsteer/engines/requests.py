@@ -1,0 +1,138 @@
+"""Steers by name, and the strengths that a request asks for; no engine is imported here."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, NotFoundError
+from ..hub import pull_steer
+from ..steer import Steer
+from ..storage import read_steer
+from ..strengths import resolve_strength
+
+VARIABLE = "LMSTEER_STEERS"
+
+
+def named_steers(spec: str | None = None) -> Mapping[str, Steer]:
+    """The steers that requests may name.
+
+    Args:
+        spec: ``"sentiment=/steers/sentiment,detox=user/detox"``: names with folders or Hub ids,
+            separated by commas; without a name the steer's own is taken. By default what the
+            environment variable ``LMSTEER_STEERS`` or `serve` says. A steer's domain part is there
+            too, as ``NAME.domain``.
+
+    Raises:
+        InputError: Two steers of one name, or an empty entry.
+        NotFoundError: No such steer.
+        ArtefactError: A folder that cannot be read.
+    """
+    return _read((os.environ.get(VARIABLE) or _SERVED.get("", "")) if spec is None else spec)
+
+
+def serve(spec: Any) -> None:
+    """Name this process's steers, as for `named_steers`, where the environment does not.
+
+    Raises:
+        InputError: Others are named already, here or by the variable.
+    """
+    if not isinstance(spec, str):
+        raise InputError(f"expected NAME=FOLDER entries as text, was: {spec!r}")
+    before = os.environ.get(VARIABLE) or _SERVED.get("", spec)
+    if before != spec:
+        raise InputError(f"this process serves {before!r} already, and cannot serve {spec!r} too")
+    _SERVED[""] = spec
+
+
+_SERVED: dict[str, str] = {}
+
+
+@lru_cache(maxsize=8)
+def _read(spec: str) -> Mapping[str, Steer]:
+    found: dict[str, Steer] = {}
+    for entry in spec.split(",") if spec.strip() else []:
+        name, equals, place = (part.strip() for part in entry.rpartition("="))
+        if not place or (equals and not name):
+            raise InputError(
+                f"{VARIABLE} holds NAME=FOLDER entries separated by commas, was: {spec!r}"
+            )
+        steer = _open(place)
+        name = name or steer.name
+        parts = {name: steer}
+        if steer.domain is not None:
+            parts[f"{name}.domain"] = steer.domain
+        if found.keys() & parts.keys():
+            raise InputError(f"{VARIABLE} names {name!r} twice; give one of them another NAME=")
+        found |= parts
+    return found
+
+
+def _open(place: str) -> Steer:
+    if Path(place).is_dir():
+        return read_steer(place)
+    if place.count("/") != 1 or place.startswith("."):
+        raise NotFoundError(
+            f"{VARIABLE}: no steer at {place!r}; expected a folder that lmsteer wrote, or a Hub id"
+        )
+    return pull_steer(place)
+
+
+def read_request(value: Any, steers: Mapping[str, Steer]) -> dict[str, float]:
+    """The strengths that a request asks for; zeros are dropped.
+
+    Args:
+        value: ``{"sentiment": 2.5, "detox": 1}``, or the same on one line,
+            ``"sentiment=2.5,detox=1"``; None and ``""`` ask for the base model. Words such as
+            ``"+auto"`` and ``"80%"`` work for calibrated steers. A number alone is taken where one
+            steer is served.
+        steers: Those that may be named.
+
+    Raises:
+        InputError: Anything else; the message lists the names.
+    """
+    names = ", ".join(steers) or f"none: start the engine with {VARIABLE}=NAME=FOLDER"
+    wanted = _pairs(value, steers, names)
+    strengths = {}
+    for name, given in wanted.items():
+        if name not in steers:
+            raise InputError(f"no steer {name!r} is served here; served are {names}")
+        if isinstance(given, bool) or not isinstance(given, int | float | str):
+            raise InputError(f"the strength of {name!r} must be a number or a word, was: {given!r}")
+        strength = resolve_strength(steers[name], given)
+        if not math.isfinite(strength):
+            raise InputError(f"the strength of {name!r} must be finite, was: {given!r}")
+        if strength:
+            strengths[name] = strength
+    return strengths
+
+
+def _pairs(value: Any, steers: Mapping[str, Steer], names: str) -> dict[str, Any]:
+    whole = [name for name in steers if not name.endswith(".domain")]
+    if value is None or value == "":
+        return {}
+    if isinstance(value, Mapping):
+        return {str(name): given for name, given in value.items()}
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if len(whole) == 1:
+            return {whole[0]: value}
+        raise InputError(f"a strength alone needs one steer served; served are {names}")
+    if isinstance(value, str):
+        pairs: dict[str, Any] = {}
+        for entry in value.split(","):
+            name, equals, given = (part.strip() for part in entry.rpartition("="))
+            if not equals or not name or not given:
+                break
+            if name in pairs:
+                raise InputError(f"steer {name!r} is given twice in {value!r}")
+            pairs[name] = given
+        else:
+            return pairs
+    raise InputError(
+        'steer must be NAME=STRENGTH pairs such as "sentiment=2.5,detox=1", or a mapping, was: '
+        f"{value!r}; served are {names}"
+    )
