@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--model", default="bundled")
+    parser.add_argument("--only", help="one set of prompts, with --strengths: printed, not kept")
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.0])
     args = parser.parse_args()
     model, tokenizer = lmsteer.load_model(args.model)
     other, other_tokenizer = lmsteer.load_model("bundled-small")
@@ -88,8 +90,12 @@ def main() -> None:
         scorers = {name: load_scorer(name) for name in ("sentiment", "vader")}
     found: dict[str, dict[float, dict[str, Estimate]]] = {}
     for name, (prompts, strengths) in prompts_of(args.task, args.data, args.count).items():
+        if args.only:
+            if name != args.only:
+                continue
+            strengths = args.strengths
         records = resumable(
-            args.work / args.task / name.replace(" ", "-"),
+            args.work / args.task / (name.replace(" ", "-") + ("-only" if args.only else "")),
             {"model": args.model, "strengths": strengths, "prompts": len(prompts)},
             prompts,
             lambda part, strengths=strengths: lmsteer.generate(
@@ -112,7 +118,8 @@ def main() -> None:
             row["perplexity, other model"] = perplexity(other, other_tokenizer, part)
             found[name][strength] = row
             print(name, strength, {k: str(v) for k, v in row.items()}, flush=True)
-    _write(args, found, "toxicity.any" if worst else "sentiment")
+    if not args.only:
+        _write(args, found, "toxicity.any" if worst else "sentiment")
 
 
 def _write(
