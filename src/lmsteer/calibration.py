@@ -139,9 +139,7 @@ def text_divergence(
             moved = read_states(model, encoded).hidden
         for part in head.chunks(len(hidden)):
             base = head.logits(hidden[part]).log_softmax(-1)
-            steered = head.logits(moved[part]).log_softmax(-1)
-            kl = (steered.exp() * (steered - base)).sum(dtype=torch.float64)
-            total[strength] += float(kl) / len(hidden)
+            total[strength] += _summed(head, moved[part], base) / len(hidden)
     return total
 
 
@@ -160,9 +158,14 @@ def divergence(
         for strength in strengths:
             if strength == 0.0:
                 continue
-            steered = head.logits(hidden[part] + strength * change[part]).log_softmax(-1)
-            total[strength] += float((steered.exp() * (steered - base)).sum(dtype=torch.float64))
+            total[strength] += _summed(head, hidden[part] + strength * change[part], base)
     return {strength: value / len(hidden) for strength, value in total.items()}
+
+
+def _summed(head: Head, moved: Tensor, base: Tensor) -> float:
+    """KL of these rows' distributions from those of log-probabilities `base`, summed."""
+    steered = head.logits(moved).log_softmax(-1)
+    return float((steered.exp() * (steered - base)).sum(dtype=torch.float64))
 
 
 def safe_range(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

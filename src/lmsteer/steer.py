@@ -170,6 +170,19 @@ class Steer:
         """The same map under another name."""
         return replace(self, name=name, record=dict(self.record))
 
+    def svd(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Singular value decomposition of the matrix, ``left @ diag(scale) @ right.T``, float64.
+
+        Through its small core: exact, and never forms a ``(dim, dim)`` matrix.
+
+        Returns:
+            ``(dim, rank)``, ``(rank,)`` falling, ``(dim, rank)``.
+        """
+        basis_p, core_p = torch.linalg.qr(self.P.double())
+        basis_q, core_q = torch.linalg.qr(self.Q.double())
+        left, scale, right_t = torch.linalg.svd(core_p @ core_q.T, full_matrices=False)
+        return basis_p @ left, scale, basis_q @ right_t.T
+
     def truncate(self, rank: int) -> tuple[Steer, float]:
         """Best approximation of lower rank, in the Frobenius norm of the matrix.
 
@@ -177,11 +190,8 @@ class Steer:
             The steer (domain part untouched), and ``||W - W_rank|| / ||W||``, in [0, 1].
         """
         _check_rank(rank, self.rank)
-        # SVD of P Q^T through its small core: exact, and never forms a (dim, dim) matrix.
-        basis_p, core_p = torch.linalg.qr(self.P.double())
-        basis_q, core_q = torch.linalg.qr(self.Q.double())
-        left, scale, right_t = torch.linalg.svd(core_p @ core_q.T, full_matrices=False)
-        P, Q = _balanced_factors(basis_p @ left, scale, right_t @ basis_q.T, rank)
+        left, scale, right = self.svd()
+        P, Q = _balanced_factors(left, scale, right.T, rank)
         total = float(scale.square().sum())
         lost = float(scale[rank:].square().sum())
         error = (lost / total) ** 0.5 if total > 0 else 0.0

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..attachment import check_fit
 from ..calibration import calibrate as calibrated
 from ..calibration import divergence
 from ..encoding import encode_pairs, target_spans
@@ -54,8 +55,6 @@ class TransferWarning(UserWarning):
 class _Side:
     """What is known of one model."""
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
     head: Head
     table: Float[Tensor, "vocab dim"]
     hidden: Float[Tensor, "tokens dim"]
@@ -138,7 +137,7 @@ def transfer(
     else:
         fits["back"] = fit_map(*anchors, weights, method=method, centred=centred)
         back = fits["back"].matrix.T
-    _judge(steer, fits, form)
+    _judge(steer, fits)
     carried = _carry(steer, H, back, target[0])
     factor = _factor(steer, carried, theirs, ours)
     facts: dict[str, Any] = {
@@ -181,8 +180,6 @@ def _refinement(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example])
 
 
 def _check(steer: Steer, source: Any, target: Any, form: str) -> None:
-    from ..attachment import check_fit
-
     if form not in FORMS:
         raise InputError(f"form must be one of {', '.join(FORMS)}, was: {form!r}")
     check_fit(source[0], steer)
@@ -230,7 +227,7 @@ def _side(
             if piece.strip():
                 places.setdefault((number, first), row)
             row += 1
-    return _Side(model, tokenizer, head, table.float().cpu(), hidden, places)
+    return _Side(head, table.float().cpu(), hidden, places)
 
 
 def _input_table(model: Any) -> Float[Tensor, "vocab dim"]:
@@ -289,7 +286,7 @@ def _factor(steer: Steer, carried: Steer, theirs: _Side, ours: _Side) -> float:
     return float((sides[0] * sides[1]) ** 0.5)
 
 
-def _judge(steer: Steer, fits: dict[str, Fit], form: str) -> None:
+def _judge(steer: Steer, fits: dict[str, Fit]) -> None:
     for name, fit in fits.items():
         if fit.explained <= 0:
             raise MismatchError(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
 from ..hidden import Progress
 from ..steer import Steer
 from .likelihood import likelihood
-from .spans import Evidence, evidence_in
+from .spans import Evidence, check_options, evidence_in
 from .value import STRENGTHS, StyleValue, values_in
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ def read_texts(
         domain: With the domain part on.
         progress: Called as ``progress("read", done, total)``.
     """
-    if strength <= 0 or spans < 0:
-        raise InputError(f"strength must be above 0 and spans 0 or more: {strength}, {spans}")
+    check_options(strength, spans)
     wanted = sorted({*STRENGTHS, strength, -strength})
     read = likelihood(steer, model, tokenizer, texts, wanted, domain=domain, progress=progress)
     found = evidence_in(read, tokenizer, texts, strength=strength, spans=spans)

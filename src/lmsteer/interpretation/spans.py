@@ -94,8 +94,7 @@ def evidence(
 
     Source: Han et al. 2024, section 5.
     """
-    if strength <= 0 or spans < 0:
-        raise InputError(f"strength must be above 0 and spans 0 or more: {strength}, {spans}")
+    check_options(strength, spans)
     read = likelihood(
         steer,
         model,
@@ -106,6 +105,12 @@ def evidence(
         progress=progress,
     )
     return evidence_in(read, tokenizer, texts, strength=strength, spans=spans)
+
+
+def check_options(strength: float, spans: int) -> None:
+    """Raise InputError where `evidence` would not know what to do."""
+    if strength <= 0 or spans < 0:
+        raise InputError(f"strength must be above 0 and spans 0 or more: {strength}, {spans}")
 
 
 def evidence_in(

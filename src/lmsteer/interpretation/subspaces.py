@@ -9,7 +9,6 @@ import torch
 
 from ..errors import InputError, MismatchError
 from ..steer import Steer
-from .words import _svd
 
 
 def subspace_angles(one: Steer, other: Steer, *, rank: int = 4) -> list[float]:
@@ -29,7 +28,7 @@ def subspace_angles(one: Steer, other: Steer, *, rank: int = 4) -> list[float]:
     if rank < 1:
         raise InputError(f"rank must be at least 1, was: {rank}")
     count = min(rank, one.rank, other.rank)
-    bases = [_svd(steer)[2][:, :count].double() for steer in (one, other)]
+    bases = [steer.svd()[2][:, :count] for steer in (one, other)]
     cosines = torch.linalg.svdvals(bases[0].T @ bases[1]).clamp(0, 1)
     return [float(angle) for angle in torch.rad2deg(torch.arccos(cosines))]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,9 +80,10 @@ def directions(
     Source: Han et al. 2024, section 5 (SVD of W).
     """
     check_fit(model, steer)
-    left, scale, right = _svd(steer)
+    left, scale, right = (part.float() for part in steer.svd())
     table = read_head(model).weight if steer.site == "output" else input_tables(model)[0].weight
-    spelled = word_starts(tokenizer, len(table))
+    found_pieces = pieces(tokenizer, len(table))
+    spelled = word_starts(found_pieces)
     ids = list(spelled)
     rows = table.detach()[ids].float().cpu()
     rows = rows - rows.mean(0)
@@ -90,7 +91,7 @@ def directions(
         sign = _last_states(model, tokenizer, prompts).mean(0).cpu() @ left
         flip = torch.where(sign < 0, -1.0, 1.0)
         left, right = left * flip, right * flip
-    whole = _Whole(model, tokenizer)
+    whole = _Whole(model, tokenizer, found_pieces)
     share = scale.square() / scale.square().sum().clamp_min(1e-30)
     found = []
     for i in range(min(count, len(scale))):
@@ -147,9 +148,10 @@ def word_shifts(
             change += (head.logits(moved[part]).log_softmax(-1) - base).sum(0).double().cpu()
             chance += base.exp().sum(0).double().cpu()
     change, chance = change / len(hidden), chance / len(hidden)
-    spelled = word_starts(tokenizer, len(change))
+    found_pieces = pieces(tokenizer, len(change))
+    spelled = word_starts(found_pieces)
     order = sorted((n for n in spelled if chance[n] >= LEAST_CHANCE), key=lambda n: -change[n])
-    whole = _Whole(model, tokenizer)
+    whole = _Whole(model, tokenizer, found_pieces)
     sides = (
         whole.first([n for n in order if change[n] > 0], count),
         whole.first([n for n in order[::-1] if change[n] < 0], count),
@@ -160,9 +162,8 @@ def word_shifts(
     return gains, losses
 
 
-def word_starts(tokenizer: PreTrainedTokenizerBase, size: int) -> dict[int, str]:
+def word_starts(found: Mapping[int, str]) -> dict[int, str]:
     """Tokens that begin a word and are letters alone, at least 3, with what they spell."""
-    found = pieces(tokenizer, size)
     spaced = any(piece.startswith(" ") for piece in found.values())
     return {
         number: piece.strip()
@@ -176,12 +177,16 @@ def word_starts(tokenizer: PreTrainedTokenizerBase, size: int) -> dict[int, str]
 class _Whole:
     """Tells whole words from beginnings of words, by what the model expects to follow them."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        found: Mapping[int, str],
+    ) -> None:
         self.model, self.head = model, read_head(model)
         self.before = prompt_ids(tokenizer, ["the"])[0]
-        size = len(self.head.weight)
         self.glued = torch.tensor(
-            [n for n, p in pieces(tokenizer, size).items() if p[0].isalpha() or p[0] in "'’"],
+            [n for n, p in found.items() if p[0].isalpha() or p[0] in "'’"],
             device=self.head.weight.device,
         )
         self.known: dict[int, bool] = {}
@@ -219,11 +224,3 @@ def _last_states(
     encoded = encode_pairs(tokenizer, chosen, ["a"] * len(chosen), max_length=None)
     states = read_states(model, encoded)
     return states.hidden[[int((states.text == i).nonzero()[0]) for i in range(len(encoded))]]
-
-
-def _svd(steer: Steer) -> tuple[Tensor, Tensor, Tensor]:
-    """``(dim, rank)`` left and right directions and the scales between, never a square matrix."""
-    basis_p, core_p = torch.linalg.qr(steer.P.double())
-    basis_q, core_q = torch.linalg.qr(steer.Q.double())
-    left, scale, right_t = torch.linalg.svd(core_p @ core_q.T)
-    return (basis_p @ left).float(), scale.float(), (basis_q @ right_t.T).float()
