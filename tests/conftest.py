@@ -103,3 +103,10 @@ def shared():
 @pytest.fixture(scope="session")
 def bundled():
     return lmsteer.load_model("bundled")
+
+
+@pytest.fixture
+def folder(llama, tokenizer, tmp_path):
+    llama.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"

@@ -5,22 +5,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from terminal import run
 
-from lmsteer.cli import app, main
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
-
-
-@pytest.fixture
-def folder(llama, tokenizer, tmp_path):
-    llama.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+from lmsteer.cli import app
 
 
 @pytest.fixture

@@ -5,25 +5,11 @@ import json
 import pytest
 import torch
 import transformers
+from terminal import run
 
 import lmsteer
-from lmsteer.cli import main
 
 PROMPT = torch.arange(5, 25).view(2, 10)
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return stop.value.code, captured.out, captured.err
-
-
-@pytest.fixture
-def folder(llama, tokenizer, tmp_path):
-    llama.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
 
 
 @pytest.fixture
