@@ -27,6 +27,7 @@ FLOORS = [
     {"calibration"},
     {"alignment", "interpretation"},
     {"evaluation"},
+    {"baselines"},
     {"theory", "export", "engines"},
     {"cli"},
 ]

@@ -1,0 +1,4 @@
+"""The methods that the paper compares with: fitted on the same examples, attached at a strength."""
+
+from .dapt import DAPT as DAPT
+from .method import Method as Method
