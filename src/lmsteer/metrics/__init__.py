@@ -4,6 +4,9 @@ Every function returns an `Estimate`: value, count and a bootstrap interval over
 samples of one prompt are not independent.
 """
 
+from .acceptability import acceptability as acceptability
+from .acceptability import text_losses as text_losses
+from .acceptability import text_perplexity as text_perplexity
 from .diversity import distinct as distinct
 from .diversity import repetition as repetition
 from .estimates import Estimate as Estimate

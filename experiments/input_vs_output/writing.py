@@ -1,0 +1,79 @@
+"""The style of what is written, at either site: judged style and perplexity at each strength.
+
+python experiments/input_vs_output/writing.py --data ../shared/data --work WORK
+
+Sentiment from 60 neutral prompts, detoxification from 60 prompts of RealToxicityPrompts, 5 samples
+of 20 tokens each, top-p 0.9. `in-halves` steers the prompts only.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from common import RATIOS, STRENGTHS, arguments, at_ratio, keep, steers, where
+
+import lmsteer
+from lmsteer.evaluation import measure
+from lmsteer.metrics import load_scorer
+from lmsteer.strengths import StrengthWarning
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
+from styles import rows
+
+
+def main() -> None:
+    """Run from the command line."""
+    args = arguments(__doc__)
+    warnings.simplefilter("ignore", StrengthWarning)
+    model, tokenizer = lmsteer.load_model("bundled")
+    neutral = lmsteer.read_prompts(args.data / "sentiment_prompts/neutral_prompts.jsonl")[:60]
+    records = list(rows(args.data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
+    scored = [r["prompt"] for r in records if r["prompt"].get("toxicity") is not None]
+    toxic = [p["text"] for p in scored if p["toxicity"] >= 0.5][:60]
+    result: dict[str, Any] = {}
+    for name in ("sentiment", "in", "in-halves", "detox", "in-detox"):
+        steer = steers(args.work, model, [name])[name]
+        detox = "detox" in name
+        judge = "toxicity" if detox else "sentiment"
+        written = lmsteer.generate(
+            model,
+            tokenizer,
+            toxic if detox else neutral,
+            strengths=[{steer: s} for s in STRENGTHS],
+            samples=5,
+            max_new_tokens=20,
+            top_p=0.9,
+            batch_size=128,
+            where=where(name),
+        )
+        found: dict[float, dict[str, Any]] = {}
+        for strength in STRENGTHS:
+            part = [r for r in written if r.strengths[steer.name] == strength]
+            row = measure(model, tokenizer, part, {judge: load_scorer(judge)})
+            found[strength] = {
+                "style": row[judge].value,
+                "low": row[judge].low,
+                "high": row[judge].high,
+                **{k: row[k].value for k in ("perplexity", "repetition", "distinct_2")},
+            }
+        plain = found[0.0]["perplexity"]
+        for row_ in found.values():
+            row_["ratio"] = row_["perplexity"] / plain
+        costs = {s: (row_["style"], row_["ratio"]) for s, row_ in found.items()}
+        result[name] = {
+            "judge": judge,
+            "strengths": {f"{s:+g}": row_ for s, row_ in found.items()},
+            "at_ratio": {
+                f"{ratio:g}": {"+": at_ratio(costs, ratio, 1), "-": at_ratio(costs, ratio, -1)}
+                for ratio in RATIOS
+            },
+        }
+        print(name, result[name]["at_ratio"], flush=True)
+    keep("writing", result, samples="60 prompts x 5")
+
+
+if __name__ == "__main__":
+    main()
