@@ -4,3 +4,4 @@ from .dapt import DAPT as DAPT
 from .lora import LoRA as LoRA
 from .method import Method as Method
 from .prefix import PrefixTuning as PrefixTuning
+from .swb import SWB as SWB
