@@ -1,6 +1,7 @@
 """The methods that the paper compares with: fitted on the same examples, attached at a strength."""
 
 from .dapt import DAPT as DAPT
+from .head import HeadTuning as HeadTuning
 from .lora import LoRA as LoRA
 from .method import Method as Method
 from .prefix import PrefixTuning as PrefixTuning
