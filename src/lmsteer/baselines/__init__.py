@@ -6,4 +6,6 @@ from .head import HeadTuning as HeadTuning
 from .lora import LoRA as LoRA
 from .method import Method as Method
 from .prefix import PrefixTuning as PrefixTuning
+from .prompting import FewShot as FewShot
+from .prompting import Instruction as Instruction
 from .swb import SWB as SWB
