@@ -1,5 +1,6 @@
 """The methods that the paper compares with: fitted on the same examples, attached at a strength."""
 
+from .best_of import BestOf as BestOf
 from .caa import CAA as CAA
 from .dapt import DAPT as DAPT
 from .head import HeadTuning as HeadTuning
