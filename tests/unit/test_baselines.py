@@ -338,35 +338,38 @@ def test_the_vector_is_a_difference_of_means(llama, tokenizer, examples):
                 **batch.inputs(torch.device("cpu")), output_hidden_states=True
             ).hidden_states[1]
         means.append(rows[batch.is_target].mean(0))
-    assert torch.allclose(method.vector, means[0] - means[1], atol=1e-5)
+    # The pass is in bf16 where the hardware has products of it.
+    assert (method.vector - means[0] + means[1]).norm() < 0.02 * method.vector.norm()
     with pytest.raises(UnsupportedError, match="layers"):
         caa.layers_of(FAMILIES["T5"].build())
     with pytest.raises(MismatchError, match="this model has 2"):
         baselines.CAA(method.vector, 7).attach(llama, 1.0).__enter__()
 
 
-def test_a_text_before_the_prompt_is_a_longer_prompt(llama, tokenizer, examples):
+@pytest.mark.parametrize("name", ["Llama", "GPT-2", "OPT", "BLOOM", "Gemma 3", "Falcon"])
+def test_a_text_before_the_prompt_is_a_longer_prompt(name, tokenizer, examples):
     """With a tokenizer that begins texts itself, and with one that does not."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
+    model = FAMILIES[name].build()
     raw = type(tokenizer._tokenizer).from_str(tokenizer._tokenizer.to_str())
     raw.post_processor = TemplateProcessing(single="<end> $A", special_tokens=[("<end>", 0)])
     begins = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>", pad_token="<end>")
     for own in (tokenizer, begins):
         method = baselines.Instruction.fit(
-            llama, own, examples, instructions=("Be kind: ", "Be rude: ")
+            model, own, examples, instructions=("Please be kind: ", "Please be rude: ")
         )
         options = {"max_new_tokens": 6, "temperature": 0.0}
-        found = method.generate(llama, own, ["it is", "so very long"], -1.0, **options)
-        longer = ["Be rude: it is", "Be rude: so very long"]
-        plain = lmsteer.generate(llama, own, longer, **options)
+        found = method.generate(model, own, ["it is", "so very long"], -1.0, **options)
+        longer = ["Please be rude: it is", "Please be rude: so very long"]
+        plain = lmsteer.generate(model, own, longer, **options)
         assert [r.text for r in found] == [r.text for r in plain]
         ids = own(["it is"], return_tensors="pt").input_ids
         whole = own(longer[:1], return_tensors="pt").input_ids
-        with method.attach(llama, -1.0):
-            read = llama(ids).logits[0, -5:]
-        assert torch.allclose(read, llama(whole).logits[0, -5:], atol=1e-5)
+        with method.attach(model, -1.0):
+            read = model(ids).logits[0, -5:]
+        assert torch.allclose(read, model(whole).logits[0, -5:], atol=1e-5)
 
 
 def test_what_stands_before_the_prompt_is_of_its_side(llama, tokenizer, examples):

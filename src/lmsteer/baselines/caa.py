@@ -15,7 +15,7 @@ from ..encoding import Encoded, batch_texts, encode, pad_batch
 from ..errors import MismatchError, UnsupportedError
 from ..examples import Example, split_held_out
 from ..head import decoder_start, input_device, text_config
-from ..hidden import Progress
+from ..hidden import Progress, autocast
 from .finetune import MAX_LENGTH, TOKENS_AT_ONCE, token_losses
 from .method import Method, sides
 
@@ -85,8 +85,10 @@ class CAA(Method):
         kept, held_out = ([places[i] for i in part if i in places] for part in (kept, held_out))
         vectors = _differences(model, layers, encoded.only(kept), progress)
         if layer is None:
-            judged = held_out or kept
-            few = encoded.only(judged[:: max(1, len(judged) // JUDGED_ON)])
+            # Few examples may hold out one side alone, by which nothing can be told apart.
+            both = {e > 0 for e in encoded.labels[held_out, 0].tolist()} == {True, False}
+            judged = held_out if both else kept
+            few = encoded.only(judged[:: -(-len(judged) // JUDGED_ON)])
             scores = []
             for number, vector in enumerate(vectors):
                 scores.append(_separation(model, cls(vector, number), few))
@@ -161,6 +163,7 @@ def _differences(
     """Mean output over tokens of positive texts less that of negative ones, at every layer."""
     sums: list[list[Tensor]] = [[], []]
     counts = [0, 0]
+    device = input_device(model)
     read: list[Tensor] = []
 
     def keep(rows: Tensor) -> Tensor:
@@ -174,7 +177,8 @@ def _differences(
         for texts in batch_texts(encoded, TOKENS_AT_ONCE):
             batch = pad_batch(encoded, texts)
             read.clear()
-            read_hidden(model, **batch.inputs(input_device(model)))
+            with autocast(device, True):
+                read_hidden(model, **batch.inputs(device))
             for side, wanted in enumerate((batch.labels[:, 0] > 0, batch.labels[:, 0] < 0)):
                 mask = batch.is_target & wanted[:, None]
                 total = torch.stack([rows[mask.to(rows.device)].double().sum(0) for rows in read])
@@ -197,7 +201,7 @@ def _separation(model: PreTrainedModel, caa: CAA, encoded: Encoded) -> float:
         batch = pad_batch(encoded, texts)
         losses = []
         for strength in (1.0, -1.0):
-            with caa.attach(model, strength):
+            with caa.attach(model, strength), autocast(input_device(model), True):
                 losses.append(token_losses(model, batch))
         gain = (losses[1] - losses[0]).split(batch.is_target.sum(1).tolist())
         gains += [float(one.mean()) for one in gain]

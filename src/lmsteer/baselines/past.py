@@ -27,7 +27,9 @@ def with_past(
 
     Generation and scoring go on as ever: the hook fills the empty cache of a forward call, and
     makes room for it in the mask and in the positions of all calls. Give `lmsteer.generate`
-    ``share_prompts=False``, which fills the cache itself.
+    ``share_prompts=False``, which fills the cache itself. A batch has its pads between `past` and
+    the prompts: where layers see a sliding window, pads take room in it, so that a short prompt
+    beside a long one may see less of `past` than it would alone.
 
     Args:
         model: A causal model with a cache of keys and values.

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-EPOCHS, RATE, MOMENTUM = 2, 0.03, 0.9
+EPOCHS, RATE, MOMENTUM = 2, 0.01, 0.9
+# On SST-5 (195k tokens, base 4.303 nats held out) precisions of 1, 3 and 10 reach 4.211, 4.208 and
+# 4.214; three times the rate, 4.217.
 PRIOR = 3.0
-"""Precision of the prior on an offset: what so many tokens of a word would say against it."""
+"""Precision of the prior on an offset: it pulls as so many sightings of a word would."""
 CURVATURE_TOKENS = 8192
 LARGEST_BIAS = 100.0
 
