@@ -48,6 +48,7 @@ def wrapped(model: PreTrainedModel, config: Any, *, seed: int = 0) -> Iterator[A
         finally:
             if not config.is_prompt_learning:  # a learned prompt stands beside the layers
                 inside.unload()
+                vars(model).pop("peft_config", None)  # earlier versions of PEFT leave it
     finally:
         for parameter, wish in asked.items():
             parameter.requires_grad_(wish)

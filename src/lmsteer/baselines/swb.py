@@ -202,7 +202,7 @@ def _curvature(frozen: Frozen) -> Float[Tensor, "vocab 2 2"]:
     few, head = frozen.states.spread(CURVATURE_TOKENS), frozen.head.fast()
     total = torch.zeros(len(head.weight), 2, 2, device=few.device)
     for part in head.chunks(len(few.targets)):
-        rows, values = few.hidden[part], few.values(domain=True)[part]
+        rows, values = few.hidden[part].to(few.device), few.values(domain=True)[part]
         chance = head.logits(rows.to(head.weight.dtype)).softmax(-1, dtype=torch.float32)
         total += torch.einsum("tv,ti,tj->vij", chance, values, values)
     total /= len(few.targets)
