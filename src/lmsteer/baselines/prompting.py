@@ -173,7 +173,7 @@ def _telling_words(
 ) -> tuple[list[str], list[str]]:
     """Words by which texts of either side are known: the largest z of their log-odds.
 
-    Monroe et al. 2008, "Fightin' Words", equation 22, with a prior of 1 on each word.
+    Monroe et al. 2008, "Fightin' Words", with a prior of 1 on each word.
     """
     counts = [
         Counter(w for e in side for w in set(re.findall(r"[a-z]{3,}", e.text.lower())))

@@ -1,6 +1,6 @@
 """SWB, the soft word blacklist: one learned offset a word, whatever the context.
 
-The simplest rival of a steer (Han et al. 2024, section 5, "Soft-Blacklist"): the scores move by
+The simplest rival of a steer (Han et al. 2024, their baseline "Soft-Blacklist"): scores move by
 ``strength * offset``, the same for every position. It is also the only method that reaches models
 behind an API that takes a `logit_bias`.
 """
