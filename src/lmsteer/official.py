@@ -23,9 +23,10 @@ _REFUSED = {
     "add_vec": "it adds one learned vector to every hidden state (class 'add'), which is no map on "
     "the embeddings: no strength of a steer can express it",
     "offset_vec": "it adds one learned offset to every score (class 'offset', the paper's soft "
-    "word blacklist), which is a baseline that lmsteer does not have yet",
+    "word blacklist); read it in Python: lmsteer.baselines.SWB.from_official(path).save(file)",
 }
-_EPSILON = 1e-3  # the official default, should the file not say
+EPSILON = 1e-3
+"""The official default, should the file not say."""
 
 
 def import_official(
@@ -56,9 +57,7 @@ def import_official(
         InputError: No steer of that number, or a model of another width.
     """
     path = Path(path)
-    if not path.is_file():
-        raise NotFoundError(f"no file {path}; expected a checkpoint of the official code")
-    options, state, step = _read(path)
+    options, state, step = read_official(path)
     for key, reason in _REFUSED.items():
         if key in state:
             raise UnsupportedError(f"{path} cannot become a steer: {reason}")
@@ -82,7 +81,7 @@ def import_official(
         "step": step,
         "official": {k: v for k, v in options.items() if isinstance(v, str | int | float | None)},
     }
-    epsilon = float(options.get("epsilon", _EPSILON))
+    epsilon = float(options.get("epsilon", EPSILON))
 
     def part(number: int, name: str, **facts: Any) -> Steer:
         return Steer(epsilon * first[number].float(), second[number].float(), name, **facts)
@@ -93,7 +92,16 @@ def import_official(
     return part(steer, name, domain=domain, fingerprint=mark, record=record)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], int]:
+def read_official(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], int]:
+    """The options, tensors and step number of an official checkpoint of any class.
+
+    Raises:
+        NotFoundError: No such file.
+        ArtefactError: Not such a checkpoint, or a pickle that would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise NotFoundError(f"no file {path}; expected a checkpoint of the official code")
     expected = (
         "expected a checkpoint of the official code: a list of an argparse.Namespace, a dict of "
         "tensors (projector1, projector2) and a step number"

@@ -55,7 +55,8 @@ def test_only_the_command_line_prints_and_only_attachment_hooks():
         text = path.read_text()
         if "cli" not in path.parts:
             assert not re.search(r"(?<![\w.])print\(", text), path
-        if path.name != "attachment.py":
+        # Baselines act elsewhere by nature.
+        if path.name != "attachment.py" and "baselines" not in path.parts:
             assert "register_forward" not in text, path
 
 

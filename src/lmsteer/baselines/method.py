@@ -109,3 +109,17 @@ def sides(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
             f"{len(negative)} below"
         )
     return positive, negative
+
+
+def side_of(name: str, strength: float) -> int | None:
+    """0 for the positive side and 1 for the negative one; None for no strength.
+
+    Raises:
+        InputError: A magnitude, which this method does not have.
+    """
+    if strength not in (-1, 0, 1):
+        raise InputError(
+            f"{name!r} is on or off: its strength must be -1, 0 or 1, was: {strength:g}; for "
+            "strengths in between use a steer, lora or caa"
+        )
+    return None if not strength else 0 if strength > 0 else 1
