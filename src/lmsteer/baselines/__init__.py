@@ -1,4 +1,5 @@
 """The methods that the paper compares with: fitted on the same examples, attached at a strength."""
 
 from .dapt import DAPT as DAPT
+from .dexperts import DExperts as DExperts
 from .method import Method as Method
