@@ -2,4 +2,5 @@
 
 from .dapt import DAPT as DAPT
 from .dexperts import DExperts as DExperts
+from .gedi import GeDi as GeDi
 from .method import Method as Method
