@@ -44,8 +44,8 @@ class GeDi(Method):
     candidate, gives the probability that the text goes on in the wanted class. The magnitude of a
     strength is the paper's omega (30 there), its sign the class.
 
-    `generate` applies the paper's filter; `attach` alone leaves every token possible, so that any
-    text can be scored.
+    `generate` applies the paper's filter, `attach` alone leaves every token possible, so that any
+    text can be scored. The filter does not fade with the strength: next to 0 it acts alone.
     """
 
     name = "gedi"
@@ -53,7 +53,7 @@ class GeDi(Method):
         "Krause et al. 2021; a guide of the base model's own size, the first token of a text "
         "is not counted, no repetition penalty"
     )
-    strengths = (10.0, 20.0, 30.0, 60.0)
+    strengths = (2.0, 5.0, 10.0, 30.0)
     generate_options = {"share_prompts": False}  # noqa: RUF012 - never changed
 
     def __init__(self, guide: PreTrainedModel, codes: tuple[int, int], scale: float) -> None:
