@@ -50,7 +50,7 @@ def test_cached_calls_give_the_scores_of_whole_texts(method_type, family):
     short, long = [30, 7, 9, 81, 12, 60], [5, 99, 44, 31, 22, 17, 80, 6]
     ids = torch.tensor([[0, 0, *short], long])
     mask = torch.tensor([[0, 0] + [1] * 6, [1] * 8])
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)
+    positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)  # pads as transformers counts them
     found = []
     with method.attach(model, 1.5), torch.no_grad():
         cache = None
@@ -81,6 +81,15 @@ def test_pads_on_the_right_change_nothing(method_type):
             attention_mask=torch.tensor([[1, 1, 1, 1, 0, 0], [1] * 6]),
         ).logits[0, :4]
     assert torch.allclose(padded, whole_scores(method, model, text, -2.0), atol=1e-4)
+
+
+def test_a_text_begins_anew_within_one_block(method_type):
+    model, method = made(method_type, "llama-tied")
+    ids = [30, 7, 9, 81]
+    with method.attach(model, 1.0), torch.no_grad():
+        model(input_ids=torch.tensor([[5, 99, 44]]), use_cache=True)
+        again = model(input_ids=torch.tensor([ids]), use_cache=True).logits[0]
+    assert torch.allclose(again, whole_scores(method, model, ids, 1.0), atol=1e-4)
 
 
 def test_generation_draws_what_the_scores_of_whole_texts_say(method_type, tokenizer):
