@@ -50,7 +50,7 @@ def test_imports_point_one_way():
     assert not wrong
 
 
-def test_only_the_command_line_prints_and_only_attachment_hooks():
+def test_only_the_command_line_prints_and_only_attachment_and_baselines_hook():
     for path in SOURCE.rglob("*.py"):
         text = path.read_text()
         if "cli" not in path.parts:

@@ -3,9 +3,12 @@
 from .best_of import BestOf as BestOf
 from .caa import CAA as CAA
 from .dapt import DAPT as DAPT
+from .dexperts import DExperts as DExperts
+from .gedi import GeDi as GeDi
 from .head import HeadTuning as HeadTuning
 from .lora import LoRA as LoRA
 from .method import Method as Method
+from .pplm import PPLM as PPLM
 from .prefix import PrefixTuning as PrefixTuning
 from .prompting import FewShot as FewShot
 from .prompting import Instruction as Instruction

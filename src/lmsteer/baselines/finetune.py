@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ MAX_LENGTH = 256
 TOKENS_AT_ONCE = 4096
 
 Loss = Callable[[nn.Module, Batch], Tensor]
-"""From a model and a batch to the NLL of each target token, ``(targets,)``."""
+"""From a model and a batch to what is lost on each target token, ``(targets,)``, or on each text,
+``(rows,)``; in nats."""
 
 
 def token_losses(model: nn.Module, batch: Batch) -> Tensor:
@@ -46,6 +47,7 @@ def finetune(
     seed: int = 0,
     stage: str = "fit",
     loss: Loss = token_losses,
+    per: Literal["token", "text"] = "token",
     progress: Progress | None = None,
 ) -> list[float]:
     """Minimise a loss in some of a model's parameters, by AdamW in place.
@@ -62,11 +64,12 @@ def finetune(
         passes: Over the texts.
         seed: Of their order.
         stage: What `progress` is told.
-        loss: Of a batch; the mean over target tokens is minimised.
+        loss: Of a batch; the mean is minimised.
+        per: What the loss has a value for: each target token, or each text.
         progress: Called as ``progress(stage, done, total)``, in texts.
 
     Returns:
-        Held-out loss before and after each pass, in nats a target token.
+        Held-out loss before and after each pass, in nats a target token (or a text).
     """
     encoded = encode(tokenizer, examples, max_length=MAX_LENGTH)
     kept, held_out = split_held_out([examples[i] for i in encoded.source], 0.1)
@@ -92,7 +95,7 @@ def finetune(
             for number, texts in enumerate(batches):
                 optimiser.zero_grad()
                 chosen = encoded.only(texts)
-                mass = int(chosen.target_counts.sum())
+                mass = int(chosen.target_counts.sum()) if per == "token" else len(texts)
                 for part in batch_texts(chosen, TOKENS_AT_ONCE):
                     with autocast(device, True):
                         losses = loss(model, pad_batch(chosen, part))
