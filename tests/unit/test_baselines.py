@@ -106,9 +106,12 @@ def test_signs_do_what_they_say(name, llama, tokenizer, examples):
     assert gaps[-1.0] < above - below < gaps[1.0]
 
 
-@pytest.mark.parametrize("name", [n for n in METHODS if METHODS[n].readable])
+@pytest.mark.parametrize("name", [n for n in METHODS if METHODS[n].readable and n != "gedi"])
 def test_what_is_written_is_what_is_read(name, llama, tokenizer, examples):
-    """Greedy text from left-padded prompts is what one forward call over it finds likeliest."""
+    """Greedy text from left-padded prompts is what one forward call over it finds likeliest.
+
+    GeDi writes with a filter that reading has not: see test_guided.
+    """
     method = fitted(name, llama, tokenizer, examples)
     prompts = ["it is", "a rather longer prompt"]
     options = {"max_new_tokens": 6, "min_new_tokens": 6, "temperature": 0.0}

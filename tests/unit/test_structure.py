@@ -28,6 +28,7 @@ FLOORS = [
     {"alignment", "interpretation"},
     {"evaluation"},
     {"baselines"},
+    {"comparison"},
     {"theory", "export", "engines"},
     {"cli"},
 ]

@@ -38,10 +38,11 @@ class BestOf(Method):
     name = "best-of"
     source = "rejection sampling by a classifier of the same examples (ours, n-grams)"
     readable = False
-    strengths = (2.0, 4.0, 8.0, 16.0)
+    strengths = (2.0, 4.0, 8.0)
 
     def __init__(self, classify: Scorer, parameters: int) -> None:
         self.classify, self.parameters = classify, parameters
+        self._written: tuple[Any, list[Generation]] | None = None
 
     @classmethod
     def fit(
@@ -85,10 +86,23 @@ class BestOf(Method):
         strength: float,
         **options: Any,
     ) -> list[Generation]:
-        """The kept texts; `options` are those of `lmsteer.generate`."""
-        prompts = [prompts] if isinstance(prompts, str) else prompts
+        """The kept texts; `options` are those of `lmsteer.generate`.
+
+        What was written last is kept, and serves a smaller n of the same call or the other sign.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         n, samples = candidates(strength), options.pop("samples", 1)
-        records = generate(model, tokenizer, prompts, samples=n * samples, **options)
+        asked = (model, prompts, {k: v for k, v in options.items() if k != "progress"})
+        if self._written is None or self._written[0] != asked:
+            self._written = None
+        known = 0 if self._written is None else len(self._written[1]) // len(prompts)
+        if known < n * samples:
+            written = generate(model, tokenizer, prompts, samples=n * samples, **options)
+            self._written = (asked, written)
+            known = n * samples
+        assert self._written is not None
+        # Records of a prompt are in the order of their samples, and do not depend on how many.
+        records = [r for r in self._written[1] if r.sample < n * samples]
         if n == 1:
             return self.named(records, strength)
         sign = 1.0 if strength > 0 else -1.0

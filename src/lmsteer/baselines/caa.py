@@ -46,7 +46,7 @@ class CAA(Method):
         "Rimsky et al. 2024 and Turner et al. 2023; means over all tokens of unpaired texts, not "
         "over the answers to paired questions"
     )
-    strengths = (1.0, 2.0, 4.0, 8.0)
+    strengths = (2.0, 4.0, 8.0)
 
     def __init__(self, vector: Float[Tensor, " dim"], layer: int) -> None:
         self.vector, self.layer = vector, layer

@@ -35,7 +35,7 @@ class DAPT(Method):
     name = "dapt"
     source = "Gururangan et al. 2020; strengths other than 1 by interpolated weights (ours)"
     frozen = False
-    strengths = (0.25, 0.5, 1.0, 1.5)
+    strengths = (0.5, 1.0, 1.5)
 
     def __init__(self, changes: tuple[Weights, Weights]) -> None:
         self.changes = changes

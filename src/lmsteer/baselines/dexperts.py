@@ -36,7 +36,7 @@ class DExperts(Method):
 
     name = "dexperts"
     source = "Liu et al. 2021; experts of the base model's own size, fine-tuned on all its weights"
-    strengths = (0.5, 1.0, 2.0, 3.2)
+    strengths = (1.0, 2.0, 3.2)
     generate_options = {"share_prompts": False}  # noqa: RUF012 - never changed
 
     def __init__(self, experts: tuple[PreTrainedModel, PreTrainedModel]) -> None:

@@ -53,7 +53,7 @@ class GeDi(Method):
         "Krause et al. 2021; a guide of the base model's own size, the first token of a text "
         "is not counted, no repetition penalty"
     )
-    strengths = (2.0, 5.0, 10.0, 30.0)
+    strengths = (2.0, 10.0, 30.0)
     generate_options = {"share_prompts": False}  # noqa: RUF012 - never changed
 
     def __init__(self, guide: PreTrainedModel, codes: tuple[int, int], scale: float) -> None:

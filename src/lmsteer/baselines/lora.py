@@ -29,7 +29,7 @@ class LoRA(Method):
     name = "lora"
     source = "Hu et al. 2021, by PEFT; fine-tuned on each side as DAPT is; scales other than 1 ours"
     frozen = False
-    strengths = (0.25, 0.5, 1.0, 1.5)
+    strengths = (0.5, 1.0, 1.5)
 
     def __init__(self, adapters: tuple[Adapter, Adapter], rank: int) -> None:
         self.adapters, self.rank = adapters, rank

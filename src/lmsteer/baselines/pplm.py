@@ -46,7 +46,7 @@ class PPLM(Method):
         "gradients normed for each row of a batch, the nucleus instead of the ten likeliest"
     )
     readable = False
-    strengths = (0.04, 0.1, 0.2, 0.4)
+    strengths = (0.1, 0.2)
     generate_options = {"share_prompts": False}  # noqa: RUF012 - never changed
 
     def __init__(self, weight: Float[Tensor, " dim"], bias: float) -> None:

@@ -53,7 +53,7 @@ class SWB(Method):
 
     name = "swb"
     source = "Han et al. 2024, Soft-Blacklist; with the domain part and graded labels of a steer"
-    strengths = (0.5, 1.0, 1.5, 2.0, 3.0)
+    strengths = (1.0, 2.0, 3.0)
 
     def __init__(
         self, offset: Float[Tensor, " vocab"], domain: Float[Tensor, " vocab"] | None = None

@@ -38,6 +38,21 @@ def evaluate(
     ] = None,
     count: Annotated[int | None, typer.Option(help="so many prompts a set; all by default")] = None,
     scorer: Annotated[list[str] | None, typer.Option(help="instead of the task's")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="compare methods: all, paper, or lm-steer,lora,... and names of steers"),
+    ] = None,
+    learn: Annotated[
+        str | None, typer.Option(help="labelled texts that --methods learn from, as for train")
+    ] = None,
+    neutral: Annotated[
+        Path | None, typer.Option(help="with --methods: texts whose perplexity shows what is kept")
+    ] = None,
+    sentences: Annotated[
+        Path | None,
+        typer.Option(help="with --methods: acceptable sentences and others (CoLA's .tsv, or .csv)"),
+    ] = None,
+    slow_count: Annotated[int, typer.Option(help="prompts for PPLM, ~100 times as slow")] = 10,
     samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 25,
     tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
     top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
@@ -52,6 +67,10 @@ def evaluate(
 
     An interrupted run goes on when the same command is given again. Example:
     lmsteer evaluate --task sentiment --steer sentiment=-3,0,3 --count 50 --out report
+
+    With --methods, LM-Steer beside the methods that the paper compares with, all learned from the
+    same texts and continuing the first set of prompts, each at several strengths. Example:
+    lmsteer evaluate --methods lm-steer,lora,dexperts --learn reviews.jsonl --count 50 --out report
     """
     from ..evaluation import environment, markdown, measure, resumable
     from ..evaluation.report import label_of
@@ -71,6 +90,31 @@ def evaluate(
     scorers = {name: load_scorer(name) for name in names}
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
+    if methods:
+        from .methods import compare_methods
+
+        compare_methods(
+            network,
+            tokenizer,
+            methods,
+            scorers,
+            learn=learn,
+            prompts=read_prompts(files[0])[:count],
+            given=(neutral, sentences),
+            settings={
+                "samples": samples,
+                "tokens": tokens,
+                "top_p": top_p,
+                "seed": seed,
+                "batch_size": batch_size,
+                "slow_count": slow_count,
+            },
+            worst=worst,
+            folder=out_folder,
+            facts={"task": task, "model": model, "prompts": files[0]},
+            json_=json_,
+        )
+        return
     judge, judge_tokenizer = load_model(fluency, device=device) if fluency else (network, tokenizer)
     mixes = crossed(read_mix(steer or [], network))
     warnings.simplefilter("ignore", StrengthWarning)

@@ -116,7 +116,7 @@ def acceptability(
     truth = np.array([bool(good[i]) for i in scored])
     value = float(roc_auc_score(truth, scores))
     random = np.random.default_rng(0)
-    drawn = []
+    drawn: list[float] = []
     while len(drawn) < 200:
         index = random.integers(0, len(scored), len(scored))
         if truth[index].any() and not truth[index].all():

@@ -1,0 +1,123 @@
+"""`lmsteer evaluate --methods`: any methods of control on one model, examples and prompts."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..readers import read_examples, read_prompts
+from .display import escape, out, progress_bars
+
+if TYPE_CHECKING:
+    from ..comparison import Row
+    from ..metrics import Scorer
+
+PAPER = "lm-steer,swb,lora,dapt,dexperts,gedi,pplm,instruction"
+
+
+def names_of(methods: str) -> list[str]:
+    """``"all"``, ``"paper"``, or names with commas between."""
+    from ..comparison import METHODS
+
+    if methods == "all":
+        return list(METHODS)
+    return [name.strip() for name in (PAPER if methods == "paper" else methods).split(",")]
+
+
+def compare_methods(
+    model: Any,
+    tokenizer: Any,
+    methods: str,
+    scorers: dict[str, Scorer],
+    *,
+    learn: str | None,
+    prompts: list[str],
+    given: tuple[Path | None, Path | None],
+    settings: dict[str, Any],
+    worst: bool,
+    folder: Path,
+    facts: dict[str, Any],
+    json_: bool,
+) -> None:
+    """Compare, then write the report and say where it is."""
+    from ..comparison import Goal, Settings, compare, write_report
+    from ..evaluation import environment
+
+    if learn is None:
+        raise InputError("--methods needs --learn FILE: the labelled texts that methods learn from")
+    examples = read_examples(learn)
+    neutral, sentences = read_given(*given)
+    style = next(iter(scorers))
+    goals = (
+        {"detox": Goal(1, f"{style}.any", True)}
+        if worst
+        else {"positive": Goal(1, style, False), "negative": Goal(-1, style, True)}
+    )
+    facts |= {
+        "examples": len(examples),
+        **settings,
+        **environment(),
+    }
+    with progress_bars(quiet=json_) as progress:
+
+        def done(row: Row) -> None:
+            if not json_:
+                out.print(f"{row.name}: fitted in {row.seconds:.0f} s, writes at ×{row.decode:.2f}")
+
+        rows = compare(
+            model,
+            tokenizer,
+            names_of(methods),
+            examples,
+            prompts,
+            scorers,
+            signs=[goal.sign for goal in goals.values()],
+            settings=Settings(**settings, neutral=neutral, sentences=sentences),
+            worst=worst,
+            folder=folder / "methods",
+            progress=progress,
+            done=done,
+        )
+    write_report(folder, f"Methods on {Path(str(facts['model'])).name}", rows, goals, facts)
+    if json_:
+        print(json.dumps([asdict(row) for row in rows]))
+    else:
+        out.print(f"report: {escape(str(folder / 'comparison.md'))}", soft_wrap=True)
+
+
+def read_given(
+    neutral: Path | None, sentences: Path | None
+) -> tuple[list[str], tuple[list[str], list[bool]]]:
+    """Text that shows what of a model is kept.
+
+    Args:
+        neutral: A text a line (.txt), or as prompts are read.
+        sentences: A table with the columns ``text`` and ``acceptable`` (0 or 1), or CoLA's own
+            (.tsv without a header: source, verdict, mark, sentence).
+    """
+    texts = read_prompts(neutral) if neutral else []
+    if sentences is None:
+        return texts, ([], [])
+    found: list[tuple[str, bool]] = []
+    with sentences.open(encoding="utf-8", newline="") as file:
+        if sentences.suffix == ".tsv":
+            for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+                if len(row) != 4 or row[1] not in ("0", "1"):
+                    raise InputError(
+                        f"{sentences}: expected source, 0 or 1, mark and sentence with tabs "
+                        f"between, as CoLA has them; got {row}"
+                    )
+                found.append((row[3], row[1] == "1"))
+        else:
+            for number, named in enumerate(csv.DictReader(file), start=2):
+                if named.get("acceptable") not in ("0", "1") or not named.get("text"):
+                    raise InputError(
+                        f"{sentences}, line {number}: expected the columns text and acceptable "
+                        "(0 or 1)"
+                    )
+                found.append((named["text"], named["acceptable"] == "1"))
+    return texts, ([text for text, _ in found], [good for _, good in found])

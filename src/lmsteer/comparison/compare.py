@@ -1,0 +1,283 @@
+"""`compare`: fit each method, write at its strengths, measure; one method after another."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..baselines import DAPT, DExperts, Method
+from ..errors import InputError
+from ..evaluation import measure
+from ..examples import Example, digest_of
+from ..generation import Generation, generate
+from ..head import input_device
+from ..hidden import Progress
+from ..metrics import Estimate, Scorer, acceptability, text_perplexity
+from .cost import decode_ratio, used
+from .methods import METHODS, Steered, find_method
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DECODE_ROWS = 64
+DECODES_MANY = ("pplm", "best-of")
+"""Methods whose time a token is clocked on fewer rows."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How text is written and what it is judged by.
+
+    Args:
+        samples: Continuations of each prompt.
+        tokens: Length of each.
+        top_p: Nucleus sampling.
+        seed: Of sampling and of fits.
+        batch_size: Rows computed at once.
+        slow_count: Prompts for PPLM, which takes a hundred times as long.
+        neutral: Text of no style, whose perplexity says what of the model is kept.
+        sentences: Acceptable sentences and others, with their verdicts, for the AUC.
+    """
+
+    samples: int = 25
+    tokens: int = 20
+    top_p: float = 0.9
+    seed: int = 0
+    batch_size: int = 128
+    slow_count: int = 10
+    neutral: Sequence[str] = ()
+    sentences: tuple[Sequence[str], Sequence[bool]] = ((), ())
+
+    def sampling(self) -> dict[str, Any]:
+        """Options of `generate`."""
+        return {
+            "samples": self.samples,
+            "max_new_tokens": self.tokens,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+        }
+
+
+@dataclass
+class Row:
+    """What was measured of one method.
+
+    Args:
+        name: Of the method.
+        source: Its paper, and how this differs.
+        frozen: Whether the base model's trunk is left alone.
+        parameters: Numbers learned for one direction.
+        prompts: How many prompts it continued.
+        seconds: To fit.
+        mebibytes: At the peak of the fit beyond what was in use; None where not known.
+        decode: Time to write relative to the base model, at the middle strength.
+        base: Figures of the base model on the same prompts.
+        figures: By signed strength, as text: figures of what was written (see
+            `evaluation.measure`) and of given text (``neutral``, ``acceptability``).
+    """
+
+    name: str
+    source: str
+    frozen: bool
+    parameters: int
+    prompts: int
+    seconds: float = 0.0
+    mebibytes: float | None = None
+    decode: float = 1.0
+    base: dict[str, Estimate] = field(default_factory=dict)
+    figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+
+
+def compare(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    names: Sequence[str],
+    examples: Sequence[Example],
+    prompts: Sequence[str],
+    scorers: Mapping[str, Scorer],
+    *,
+    signs: Sequence[int] = (1, -1),
+    settings: Settings | None = None,
+    worst: bool = False,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    done: Callable[[Row], None] | None = None,
+) -> list[Row]:
+    """Each method on the same model, examples, prompts, random numbers and scorers.
+
+    Args:
+        model: The base model, which also gives perplexities; left as it came.
+        tokenizer: Its own.
+        names: Of `METHODS`, or of steers that are ready.
+        examples: What methods learn from.
+        prompts: Continued by each.
+        scorers: By name, scores in [-1, 1].
+        signs: Directions of strengths.
+        settings: The rest.
+        worst: Measure as for a style to be rid of; see `evaluation.measure`.
+        folder: Keep each method's row here as it is done; those there are not measured again.
+        progress: Called as ``progress(stage, done, total)``.
+        done: Told each row.
+
+    Raises:
+        InputError: An unknown method, or a folder of another run.
+    """
+    told = settings or Settings()
+    found = [find_method(name, model) for name in names]
+    rows: list[Row] = []
+    base: dict[int, tuple[list[Generation], dict[str, Estimate]]] = {}
+    kept: dict[str, Any] = {}  # DAPT's models serve DExperts
+    asked = _asked(examples, prompts, told, signs, scorers)
+    for name, method in zip(names, found, strict=True):
+        known = _known(folder, name, asked)
+        if known is None:
+            few = list(prompts)[: told.slow_count] if name == "pplm" else list(prompts)
+            if len(few) not in base:
+                records = generate(model, tokenizer, few, progress=progress, **told.sampling())
+                figures = measure(model, tokenizer, records, scorers, worst=worst)
+                base[len(few)] = records, figures | _given(model, tokenizer, told)
+            fitted, row = _fit(name, method, model, tokenizer, examples, told, kept, progress)
+            row.prompts, row.base = len(few), base[len(few)][1]
+            _measure(fitted, row, model, tokenizer, few, scorers, signs, told, worst, progress)
+            if folder is not None:
+                _keep(folder, name, asked, row)
+            known = row
+        rows.append(known)
+        if done:
+            done(known)
+    return rows
+
+
+def _fit(
+    name: str,
+    method: type[Method] | Steered,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    settings: Settings,
+    kept: dict[str, Any],
+    progress: Progress | None,
+) -> tuple[Method, Row]:
+    """A method that is ready, and a row that tells what the fit cost."""
+    if isinstance(method, Steered):
+        return method, Row(name, method.source, method.frozen, method.parameters, 0)
+    with used(input_device(model)) as cost:
+        if method is DExperts and "dapt" in kept:
+            fitted: Method = DExperts.from_dapt(kept["dapt"][0], model)
+        else:
+            fitted = method.fit(model, tokenizer, examples, seed=settings.seed, progress=progress)
+    seconds, memory = cost.seconds, cost.mebibytes
+    if method is DExperts and "dapt" in kept:  # it would have had to learn the same two models
+        seconds, memory = kept["dapt"][1]
+    if method is DAPT:
+        kept["dapt"] = fitted, (seconds, memory)
+    row = Row(name, method.source, method.frozen, fitted.parameters, 0, seconds, memory)
+    return fitted, row
+
+
+def _measure(
+    method: Method,
+    row: Row,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    scorers: Mapping[str, Scorer],
+    signs: Sequence[int],
+    settings: Settings,
+    worst: bool,
+    progress: Progress | None,
+) -> None:
+    """Fill in a row: the time of writing, then figures at each strength, the largest first."""
+    middle = signs[0] * method.strengths[len(method.strengths) // 2]
+    few = 8 if row.name in DECODES_MANY else DECODE_ROWS
+    row.decode = decode_ratio(
+        method,
+        model,
+        tokenizer,
+        list(prompts)[:few],
+        middle,
+        max_new_tokens=settings.tokens,
+        top_p=settings.top_p,
+        batch_size=settings.batch_size,
+    )
+    wanted = [sign * size for size in sorted(method.strengths, reverse=True) for sign in signs]
+    for number, strength in enumerate(wanted):
+        if progress:
+            progress(f"measure {row.name}", number, len(wanted))
+        records = method.generate(model, tokenizer, prompts, strength, **settings.sampling())
+        figures = measure(model, tokenizer, records, scorers, worst=worst)
+        if method.readable:
+            with method.attach(model, strength) as steered:
+                figures |= _given(steered, tokenizer, settings)
+        row.figures[f"{strength:+g}"] = figures
+    if progress:
+        progress(f"measure {row.name}", len(wanted), len(wanted))
+
+
+def _given(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings
+) -> dict[str, Estimate]:
+    """What of the model is kept, by text that people wrote."""
+    found = {}
+    if settings.neutral:
+        found["neutral"] = text_perplexity(model, tokenizer, settings.neutral)
+    sentences, good = settings.sentences
+    if sentences:
+        found["acceptability"] = acceptability(model, tokenizer, sentences, good)
+    return found
+
+
+def _asked(
+    examples: Sequence[Example],
+    prompts: Sequence[str],
+    settings: Settings,
+    signs: Sequence[int],
+    scorers: Mapping[str, Scorer],
+) -> dict[str, Any]:
+    """What a kept row depends on."""
+    return {
+        "examples": digest_of(examples),
+        "prompts": list(prompts),
+        "signs": list(signs),
+        "scorers": sorted(scorers),
+        "given": [len(settings.neutral), len(settings.sentences[0])],
+        "slow_count": settings.slow_count,
+        **settings.sampling(),
+    }
+
+
+def _known(folder: Path | None, name: str, asked: dict[str, Any]) -> Row | None:
+    """A row of an earlier run, if it is there."""
+    path = None if folder is None else folder / f"{_file_name(name)}.json"
+    if path is None or not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["asked"] != asked:
+        raise InputError(
+            f"{path} was measured with other examples, prompts or settings; choose another "
+            "folder, or delete it"
+        )
+    row = Row(**found["row"])
+    row.base = {key: Estimate(**value) for key, value in row.base.items()}  # type: ignore[arg-type]
+    row.figures = {
+        strength: {key: Estimate(**value) for key, value in figures.items()}  # type: ignore[arg-type]
+        for strength, figures in row.figures.items()
+    }
+    return row
+
+
+def _keep(folder: Path, name: str, asked: dict[str, Any], row: Row) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_file_name(name)}.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"asked": asked, "row": asdict(row)}), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _file_name(name: str) -> str:
+    return name.replace("/", "_") if name in METHODS else f"steer-{Path(name).name}"
