@@ -284,3 +284,22 @@ def test_train_at_the_input_site(capsys, folder, data, tmp_path):
         capsys, "train", data, "--model", folder, "--out", tmp_path / "x", "--where", "prompt"
     )
     assert (code, "site=" in err) == (2, True)
+
+
+def test_evaluate_compares_methods(capsys, folder, data, tmp_path):
+    sentences = tmp_path / "sentences.csv"
+    sentences.write_text("text,acceptable\nit is good.,1\ngood it it.,0\n")
+    options = ["evaluate", "--model", folder, "--methods", "swb,instruction", "--scorer", "vader"]
+    options += ["--count", 2, "--samples", 2, "--tokens", 4, "--out", tmp_path / "report"]
+    code, _, err = run(capsys, *options)
+    assert (code, "--learn FILE" in err) == (2, True)
+    options += ["--learn", data, "--sentences", sentences]
+    code, out, _ = run(capsys, *options, "--json")
+    assert code == 0
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert set(rows["instruction"]["figures"]) == {"+1", "-1"}
+    assert rows["swb"]["figures"]["+1"]["acceptability"]["count"] == 2
+    assert "## negative" in (tmp_path / "report/comparison.md").read_text()
+    sentences.write_text("text,verdict\nit is good.,1\n")
+    code, _, err = run(capsys, *options)
+    assert (code, "columns text and acceptable" in err) == (2, True)

@@ -1,6 +1,5 @@
 """Methods of control side by side: fitted on one set of examples, judged by one set of scorers."""
 
-from .compare import Row as Row
 from .compare import Settings as Settings
 from .compare import compare as compare
 from .curves import best_within as best_within
@@ -8,3 +7,4 @@ from .methods import METHODS as METHODS
 from .methods import Steered as Steered
 from .report import Goal as Goal
 from .report import write_report as write_report
+from .rows import Row as Row

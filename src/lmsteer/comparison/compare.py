@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..baselines import DAPT, DExperts, Method
-from ..errors import InputError
 from ..evaluation import measure
 from ..examples import Example, digest_of
 from ..generation import Generation, generate
@@ -18,7 +15,8 @@ from ..head import input_device
 from ..hidden import Progress
 from ..metrics import Estimate, Scorer, acceptability, text_perplexity
 from .cost import decode_ratio, used
-from .methods import METHODS, Steered, find_method
+from .methods import Steered, find_method
+from .rows import Row, keep_row, read_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,36 +61,6 @@ class Settings:
         }
 
 
-@dataclass
-class Row:
-    """What was measured of one method.
-
-    Args:
-        name: Of the method.
-        source: Its paper, and how this differs.
-        frozen: Whether the base model's trunk is left alone.
-        parameters: Numbers learned for one direction.
-        prompts: How many prompts it continued.
-        seconds: To fit.
-        mebibytes: At the peak of the fit beyond what was in use; None where not known.
-        decode: Time to write relative to the base model, at the middle strength.
-        base: Figures of the base model on the same prompts.
-        figures: By signed strength, as text: figures of what was written (see
-            `evaluation.measure`) and of given text (``neutral``, ``acceptability``).
-    """
-
-    name: str
-    source: str
-    frozen: bool
-    parameters: int
-    prompts: int
-    seconds: float = 0.0
-    mebibytes: float | None = None
-    decode: float = 1.0
-    base: dict[str, Estimate] = field(default_factory=dict)
-    figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
-
-
 def compare(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -134,7 +102,7 @@ def compare(
     kept: dict[str, Any] = {}  # DAPT's models serve DExperts
     asked = _asked(examples, prompts, told, signs, scorers)
     for name, method in zip(names, found, strict=True):
-        known = _known(folder, name, asked)
+        known = read_row(folder, name, asked)
         if known is None:
             few = list(prompts)[: told.slow_count] if name == "pplm" else list(prompts)
             if len(few) not in base:
@@ -145,7 +113,7 @@ def compare(
             row.prompts, row.base = len(few), base[len(few)][1]
             _measure(fitted, row, model, tokenizer, few, scorers, signs, told, worst, progress)
             if folder is not None:
-                _keep(folder, name, asked, row)
+                keep_row(folder, name, asked, row)
             known = row
         rows.append(known)
         if done:
@@ -249,35 +217,3 @@ def _asked(
         "slow_count": settings.slow_count,
         **settings.sampling(),
     }
-
-
-def _known(folder: Path | None, name: str, asked: dict[str, Any]) -> Row | None:
-    """A row of an earlier run, if it is there."""
-    path = None if folder is None else folder / f"{_file_name(name)}.json"
-    if path is None or not path.exists():
-        return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["asked"] != asked:
-        raise InputError(
-            f"{path} was measured with other examples, prompts or settings; choose another "
-            "folder, or delete it"
-        )
-    row = Row(**found["row"])
-    row.base = {key: Estimate(**value) for key, value in row.base.items()}  # type: ignore[arg-type]
-    row.figures = {
-        strength: {key: Estimate(**value) for key, value in figures.items()}  # type: ignore[arg-type]
-        for strength, figures in row.figures.items()
-    }
-    return row
-
-
-def _keep(folder: Path, name: str, asked: dict[str, Any], row: Row) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_file_name(name)}.json"
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"asked": asked, "row": asdict(row)}), encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _file_name(name: str) -> str:
-    return name.replace("/", "_") if name in METHODS else f"steer-{Path(name).name}"

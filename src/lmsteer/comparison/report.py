@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from ..metrics import Estimate
 from ..plotting import COLOURS, pyplot
-from .compare import Row
 from .curves import Point, best_within
+from .rows import Row
 
 RATIOS = (1.25, 1.5, 2.0)
 MARKERS = "os^Dv<>P"
