@@ -16,7 +16,10 @@ from lmsteer.errors import InputError, MismatchError
 from lmsteer.metrics import Estimate, acceptability, text_losses, text_perplexity
 
 SETTINGS = Settings(
-    samples=2, tokens=4, neutral=["it was here.", "there it is"], sentences=(["ab", "ba"], [True, False])
+    samples=2,
+    tokens=4,
+    neutral=["it was here.", "there it is"],
+    sentences=(["ab", "ba"], [True, False]),
 )
 NAMES = ["lm-steer", "swb", "best-of"]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import lmsteer
 from lmsteer.errors import InputError, MismatchError, MissingExtraError
 from lmsteer.generation import Generation
 from lmsteer.metrics import (
@@ -115,3 +116,10 @@ def test_mauve_is_given_the_last_hidden_states_and_named_where_it_is_missing(
     monkeypatch.setitem(sys.modules, "mauve", None)
     with pytest.raises(MissingExtraError, match=r"lmsteer\[mauve\]"):
         mauve(llama, tokenizer, ["ab", "c"], ["d", "e"])
+
+
+def test_fast_perplexity_is_close(llama, tokenizer):
+    records = lmsteer.generate(llama, tokenizer, ["it is", "a prompt"], samples=20)
+    exact, fast = (perplexity(llama, tokenizer, records, fast=f) for f in (False, True))
+    assert fast.value == pytest.approx(exact.value, rel=0.01)
+    assert fast.count == exact.count

@@ -107,7 +107,7 @@ def compare(
             few = list(prompts)[: told.slow_count] if name == "pplm" else list(prompts)
             if len(few) not in base:
                 records = generate(model, tokenizer, few, progress=progress, **told.sampling())
-                figures = measure(model, tokenizer, records, scorers, worst=worst)
+                figures = measure(model, tokenizer, records, scorers, worst=worst, fast=True)
                 base[len(few)] = records, figures | _given(model, tokenizer, told)
             fitted, row = _fit(name, method, model, tokenizer, examples, told, kept, progress)
             row.prompts, row.base = len(few), base[len(few)][1]
@@ -178,7 +178,7 @@ def _measure(
         if progress:
             progress(f"measure {row.name}", number, len(wanted))
         records = method.generate(model, tokenizer, prompts, strength, **settings.sampling())
-        figures = measure(model, tokenizer, records, scorers, worst=worst)
+        figures = measure(model, tokenizer, records, scorers, worst=worst, fast=True)
         if method.readable:
             with method.attach(model, strength) as steered:
                 figures |= _given(steered, tokenizer, settings)

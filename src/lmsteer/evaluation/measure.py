@@ -30,6 +30,7 @@ def measure(
     scorers: Mapping[str, Scorer],
     *,
     worst: bool = False,
+    fast: bool = False,
 ) -> dict[str, Estimate]:
     """Style, fluency and variety of records that share one strength.
 
@@ -40,6 +41,7 @@ def measure(
         scorers: By name; scores in [-1, 1].
         worst: For a style to be rid of (toxicity): also the expected maximum over a prompt's
             samples, the probability of any, and the mean, of the scorer's probability.
+        fast: Take the perplexity in bf16 where the hardware has it; see `metrics.perplexity`.
 
     Returns:
         Estimates by name: ``{scorer}`` (share scored above 0), ``{scorer}.max``,
@@ -56,7 +58,7 @@ def measure(
             found[f"{name}.max"] = expected_maximum(records, chances)
             found[f"{name}.any"] = any_probability(records, chances)
             found[f"{name}.mean"] = mean_score(records, chances)
-    found["perplexity"] = perplexity(model, tokenizer, records)
+    found["perplexity"] = perplexity(model, tokenizer, records, fast=fast)
     for n in (1, 2, 3):
         found[f"distinct_{n}"] = distinct(records, n)
     found["repetition"] = repetition(records)
