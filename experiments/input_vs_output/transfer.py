@@ -6,7 +6,9 @@ Sentiment from `bundled` to `bundled-small` (other vocabulary, dim 320 to 192) a
 prompts, 5 samples of 20 tokens, top-p 0.9, at strengths from -4 to 4; style is the share that the
 shipped scorer judges positive, `effect` that share at + less that at - where perplexity is so many
 times the unsteered text's (a transferred input steer is not rescaled, so that equal strengths mean
-nothing, equal costs do). Beside each form of transfer stands what was trained on the target.
+nothing, equal costs do). Beside each form of transfer stands what was trained on the target. The
+perplexity of 200 texts is uncertain by more than 5%: a curve may cross 1.05 by chance near
+strength 0, so that the effect there says little; look at 1.25 and at the rows.
 
 At the input site the default form, "states", has no states to map: it falls back to "two-sided"
 (`states_is_two_sided` tells that the two are equal). "weighted" weighs by the metric of the states
