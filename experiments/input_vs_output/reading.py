@@ -15,6 +15,7 @@ The same for what was said by toxic and other prompts ("What he said was").
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import warnings
@@ -53,14 +54,13 @@ def single(tokenizer: Any, words: Sequence[str]) -> list[int]:
 
 @torch.no_grad()
 def readings(
-    model: Any, tokenizer: Any, prompts: Sequence[str], good: list[int], bad: list[int], **how: Any
+    model: Any, tokenizer: Any, prompts: Sequence[str], good: list[int], bad: list[int]
 ) -> np.ndarray:
-    """``(prompts,)`` of P(good) - P(bad) for the next token."""
+    """``(prompts,)`` of P(good) - P(bad) for the next token, by the model as it is."""
     found = []
     for begin in range(0, len(prompts), 60):
         ids, mask = padded(prompt_ids(tokenizer, prompts[begin : begin + 60]), 0)
-        with steered(model, how["steer"], how["strength"]):
-            scores = model(input_ids=ids, attention_mask=mask).logits
+        scores = model(input_ids=ids, attention_mask=mask).logits
         last = scores[torch.arange(len(ids)), mask.sum(1) - 1].float().softmax(-1)
         found.append(last[:, good].sum(-1) - last[:, bad].sum(-1))
     return torch.cat(found).double().numpy()
@@ -90,16 +90,25 @@ def toxicity_prompts(data: Path, each: int = 100) -> tuple[list[str], list[int]]
 
 @torch.no_grad()
 def given_nll(
-    model: Any, tokenizer: Any, halves: list[tuple[str, str]], *, prompt_only: bool, **how: Any
+    model: Any,
+    tokenizer: Any,
+    halves: list[tuple[str, str]],
+    steer: lmsteer.Steer | None = None,
+    strength: float = 0.0,
+    *,
+    prompt_only: bool = False,
 ) -> float:
-    """Mean NLL of a token of the second halves."""
+    """Mean NLL of a token of the second halves; by the model as it is where no steer is given."""
     total, count = 0.0, 0
     for first, second in halves:
         (start,), (end,) = prompt_ids(tokenizer, [first]), prompt_ids(tokenizer, [second])
         ids = torch.tensor([start + end])
         position = torch.arange(ids.shape[1])[None]
         mask = position < (len(start) if prompt_only else ids.shape[1])
-        with steered(model, how["steer"], how["strength"], where=mask):
+        acting: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if steer is not None:
+            acting = steered(model, steer, strength, where=mask)
+        with acting:
             scores = model(input_ids=ids).logits[0, len(start) - 1 : -1].float()
         total += float(
             torch.nn.functional.cross_entropy(scores, ids[0, len(start) :], reduction="sum")
@@ -141,11 +150,12 @@ def curve(
         batch_size=128,
         where=where(name),
     )
-    base = readings(model, tokenizer, texts, *words, steer=steer, strength=0.0)
+    base = readings(model, tokenizer, texts, *words)
     found: dict[float, dict[str, Any]] = {}
     for strength in STRENGTHS:
         part = [r for r in records if r.strengths[steer.name] == strength]
-        read = readings(model, tokenizer, texts, *words, steer=steer, strength=strength)
+        with steered(model, steer, strength):
+            read = readings(model, tokenizer, texts, *words)
         shifts = (read - base) / base.std()
         error = 1.96 * shifts.std() / len(shifts) ** 0.5
         found[strength] = {
@@ -160,9 +170,9 @@ def curve(
                         model,
                         tokenizer,
                         halves,
+                        steer,
+                        strength,
                         prompt_only=where(name) == "prompt",
-                        steer=steer,
-                        strength=strength,
                     )
                 )
             ),
