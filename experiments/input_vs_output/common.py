@@ -19,7 +19,7 @@ from lmsteer.evaluation import environment
 RESULTS = Path(__file__).parent / "results"
 STRENGTHS = (-6.0, -4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
 RATIOS = (1.02, 1.05, 1.1, 1.25, 1.5, 2.0)
-PROMPT_ONLY = ("in-halves", "in-reading", "in-reading-nd", "in-pairs-nd")
+PROMPT_ONLY = ("in-halves", "in-reading")
 
 
 def arguments(doc: str) -> argparse.Namespace:
