@@ -284,6 +284,15 @@ def test_train_at_the_input_site(capsys, folder, data, tmp_path):
         capsys, "train", data, "--model", folder, "--out", tmp_path / "x", "--where", "prompt"
     )
     assert (code, "site=" in err) == (2, True)
+    code, out, err = run(capsys, "calibrate", steer, "--model", folder)
+    assert code == 0, err
+    told = f"{steer}=1"
+    code, _, err = run(capsys, "explain", steer, "--model", folder, "--text", "It is good.")
+    assert (code, "input site" in err) == (2, True)
+    code, _, err = run(
+        capsys, "export", "peft", told, "--model", folder, "--out", tmp_path / "peft"
+    )
+    assert (code, "input" in err) == (2, True)
 
 
 def test_evaluate_compares_methods(capsys, folder, data, tmp_path):

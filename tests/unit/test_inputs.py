@@ -127,3 +127,47 @@ def test_training_begins_at_a_steer_and_is_repeatable(tokenizer, llama, examples
 def test_what_cannot_be_trained_is_told(tokenizer, llama, examples, options, message):
     with pytest.raises(InputError, match=message):
         lmsteer.train(llama, tokenizer, examples, **{"site": "input", **options})
+
+
+def test_steers_of_the_input_site_add_up_and_are_kept(llama, tokenizer, tmp_path):
+    a, b = (
+        lmsteer.Steer(torch.randn(32, 3) * 0.2, torch.randn(32, 3) * 0.2, name, "input")
+        for name in "ab"
+    )
+    ids = torch.tensor([tokenizer("it is good.")["input_ids"]])
+    base = llama.get_input_embeddings()(ids)
+
+    def reads(strengths):
+        with lmsteer.attach(llama, strengths), torch.no_grad():
+            return llama(input_ids=ids).logits
+
+    both = base + 1.5 * base @ a.matrix() - base @ b.matrix()
+    wanted = llama(inputs_embeds=both).logits
+    torch.testing.assert_close(reads({a: 1.5, b: -1.0}), wanted, rtol=1e-4, atol=1e-4)
+    total = lmsteer.compose({a: 1.5, b: -1.0})
+    assert total.site == "input"
+    torch.testing.assert_close(reads({total: 1.0}), wanted, rtol=1e-4, atol=1e-4)
+    total.save(tmp_path / "total")
+    kept = lmsteer.load_steer(tmp_path / "total", llama)
+    assert torch.equal(reads({kept: 1.0}), reads({total: 1.0}))
+    # With the output site too: each on its own rows.
+    head = lmsteer.Steer(torch.randn(32, 2) * 0.2, torch.randn(32, 2) * 0.2, "head")
+    with torch.no_grad():
+        hidden = llama.model(inputs_embeds=base + base @ a.matrix()).last_hidden_state
+        wanted = llama.lm_head(hidden + 2.0 * hidden @ head.matrix())
+    torch.testing.assert_close(reads({a: 1.0, head: 2.0}), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_prompts_are_read_once_for_each_strength(llama, tokenizer):
+    steer = lmsteer.Steer(torch.randn(32, 3) * 0.5, torch.randn(32, 3) * 0.5, "in", "input")
+    options = {"strengths": [{steer: s} for s in (-1.0, 0.0, 1.0)], "samples": 2, "seed": 3}
+    shared, apart = (
+        lmsteer.generate(llama, tokenizer, ["it is", "so good"], share_prompts=s, **options)
+        for s in (True, False)
+    )
+    assert shared == apart
+    alone = lmsteer.generate(
+        llama, tokenizer, ["so good"], strengths={steer: 1.0}, samples=2, seed=3
+    )
+    assert alone == [r for r in shared if r.prompt == "so good" and r.strengths == {"in": 1.0}]
+    assert len({r.text for r in shared}) > 6
