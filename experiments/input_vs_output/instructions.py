@@ -96,7 +96,7 @@ def main() -> None:
 
     how: dict[str, Any] = {"samples": 4, "max_new_tokens": 120, "top_p": 0.9, "batch_size": 128}
     for told in ("", "<|talk|> ", "<|notalk|> "):
-        prompts = list(dict.fromkeys(prompt_of(row, told=told) for row in asked))
+        prompts = [prompt_of(row, told=told) for row in asked]
         records = lmsteer.generate(model, tokenizer, prompts, **how)
         result[f"unsteered {told}".strip()] = measured(records)
     for contrast, examples in (("obey", obey(learned)), ("dialogue", dialogue(learned))):
