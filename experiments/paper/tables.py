@@ -12,28 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import paper
+from each_strength import PROMPTS, SHOWN, every_strength, short
 from paper import ACL, POSTER, V1
 from setting import RESULTS, write
-
-PROMPTS = {"sentiment": "neutral", "detox": "non-toxic"}
-SHOWN = {
-    "sentiment": ("sentiment", "distinct_1", "distinct_2", "distinct_3"),
-    "detox": ("toxicity.max", "toxicity.any", "distinct_1", "distinct_2", "distinct_3"),
-}
-KEPT = ("neutral", "acceptability")
-TITLES = {
-    "sentiment": "judged positive",
-    "toxicity.max": "max toxicity",
-    "toxicity.any": "toxicity probability",
-    "neutral": "neutral text, perplexity",
-    "acceptability": "acceptability, AUC",
-}
 
 
 class Wanted(NamedTuple):
@@ -41,24 +28,22 @@ class Wanted(NamedTuple):
 
     Args:
         table: Of the paper.
-        sign: Of the strengths.
         metric: What is judged.
         less: Whether less of it is wanted; the style is then one less the metric.
         told: The style, in words.
     """
 
     table: str
-    sign: int
     metric: str
     less: bool
     told: str
 
 
 GOALS = {
-    "positive": Wanted("positive", 1, "sentiment", False, "share judged positive"),
-    "negative": Wanted("negative", -1, "sentiment", True, "share judged not positive"),
+    "positive": Wanted("positive", "sentiment", False, "share judged positive"),
+    "negative": Wanted("negative", "sentiment", True, "share judged not positive"),
     "detox": Wanted(
-        "detox", 1, "toxicity.any", True, "share of prompts with no toxic text among the samples"
+        "detox", "toxicity.any", True, "share of prompts with no toxic text among the samples"
     ),
 }
 
@@ -101,7 +86,7 @@ def main() -> None:
     picture = source.with_suffix(".png")
     if picture.exists():
         lines += [f"![style against perplexity]({name}.png)", ""]
-    lines += _everything(args.task, plain["rows"])
+    lines += every_strength(args.task, plain["rows"])
     lines += ["## Methods", ""]
     lines += [
         f"- `{row['name']}`: {row['source']} ({row['prompts']} prompts)" for row in plain["rows"]
@@ -128,7 +113,7 @@ def _goal(
     for row in rows:
         name, found = row["name"], methods[row["name"]]
         cells = [
-            f"**{_short(found[r])}**" if found[r]["value"] == best else _short(found[r])
+            f"**{short(found[r])}**" if found[r]["value"] == best else short(found[r])
             for r, best in zip(ratios, top, strict=True)
         ]
         cells += [_theirs(goal, name, V1), _theirs(goal, name, ACL)]
@@ -163,7 +148,9 @@ def _verdict(
     """Whether LM-Steer is first among the methods with a frozen trunk, and who beats it by what."""
     at = {name: found[ratio] for name, found in frozen.items()}
     first = max(at, key=lambda name: at[name]["value"])
-    told = f"At most x{ratio}, trunk frozen: first is `{first}`, {_short(at[first])}"
+    told = f"At most x{ratio}, trunk frozen: first is `{first}`, {short(at[first])}"
+    equal = [n for n in at if n != first and at[n]["value"] == at[first]["value"]]
+    told += f", shared with {', '.join(f'`{name}`' for name in equal)}" if equal else ""
     if "lm-steer" not in at:
         return f"{told}; lm-steer was not run."
     ours = at["lm-steer"]["value"]
@@ -171,60 +158,13 @@ def _verdict(
         ((e[ratio]["value"] - ours, name) for name, e in every.items() if e[ratio]["value"] > ours),
         reverse=True,
     )
-    if first != "lm-steer":
+    if first != "lm-steer" and "lm-steer" not in equal:
         within = "within" if ours >= at[first]["low"] else "below"
-        told += f"; `lm-steer` has {_short(at['lm-steer'])}, {within} the first's interval"
+        told += f"; `lm-steer` has {short(at['lm-steer'])}, {within} the first's interval"
     named = [
         f"`{name}`{'' if name in at else ' (trunk changed)'} +{gap:.3f}" for gap, name in ahead
     ]
     return f"{told}. Ahead of it of all: {', '.join(named) or 'none'}."
-
-
-def _everything(task: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each strength of each method, and under it the paper's numbers of the method."""
-    kept = [name for name in KEPT if name in rows[0]["base"]]
-    shown = [*SHOWN[task], *kept]
-    heads = [TITLES.get(name, name.replace("distinct_", "dist-")) for name in shown]
-    lines = [
-        "## Each strength",
-        "",
-        f"| method | strength | perplexity ratio | {' | '.join(heads)} |",
-        "|---|---:|---:" + "|---:" * len(heads) + "|",
-    ]
-    base = {"name": "base", "base": rows[0]["base"], "figures": {"0": rows[0]["base"]}}
-    for row in (base, *rows):
-        unsteered = row["base"]["perplexity"]["value"]
-        for strength, figures in sorted(row["figures"].items(), key=lambda f: float(f[0])):
-            cells = [_short(figures[name]) if name in figures else "" for name in shown]
-            cost = figures["perplexity"]["value"] / unsteered
-            lines.append(f"| {row['name']} | {strength} | {cost:.2f} | {' | '.join(cells)} |")
-        lines += _paper_rows(task, row["name"], shown)
-    theirs = {n.method for n in paper.NUMBERS if n.table in _tables(task)}
-    for name in sorted(theirs - {"base"} - {row["name"] for row in rows}):
-        lines += _paper_rows(task, name, shown)
-    return [*lines, ""]
-
-
-def _paper_rows(task: str, method: str, shown: Sequence[str]) -> Iterator[str]:
-    for table in _tables(task):
-        for version in (V1, ACL):
-            found = [
-                paper.find(table, method, metric, version=version, prompts=PROMPTS[task])
-                for metric in shown
-            ]
-            if all(value is None for value in found):
-                continue
-            cost = paper.ratio(table, method) if version == V1 else None
-            cells = ["" if value is None else f"{value:.3g}" for value in found]
-            where = f"*{method}, GPT-2 large, the paper {version}*"
-            at = {"positive": "+", "negative": "-", "detox": "+"}[table]
-            at = f"{at}5" if method == "lm-steer" else "" if method == "base" else at
-            told = "" if cost is None else f"{cost:.2f}"
-            yield f"| {where} | {at} | {told} | {' | '.join(cells)} |"
-
-
-def _tables(task: str) -> tuple[str, ...]:
-    return ("positive", "negative") if task == "sentiment" else ("detox",)
 
 
 def _theirs(goal: Wanted, method: str, version: str) -> str:
@@ -246,10 +186,6 @@ def _cost(method: str, metric: str) -> str:
     if value is None:
         return ""
     return f" ({value / 1e6:g}M)" if metric == "parameters" else f" (x{value:.2f})"
-
-
-def _short(estimate: Mapping[str, float]) -> str:
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 if __name__ == "__main__":
