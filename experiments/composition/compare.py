@@ -9,6 +9,7 @@ the vocabulary, on the positions of unsteered text (100 neutral prompts x 2 x 20
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 from pathlib import Path
@@ -38,17 +39,24 @@ def kl(head, hidden: torch.Tensor, one: torch.Tensor, other: torch.Tensor) -> fl
 
 def main() -> None:
     """Run from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--models", nargs="+", default=["bundled", "bundled-small"])
+    parser.add_argument(
+        "--steers", nargs="+", default=STEERS, help="names, or folders of one model"
+    )
+    args = parser.parse_args()
     told = []
-    for name in ("bundled", "bundled-small"):
-        model, tokenizer = lmsteer.load_model(name)
+    for path in args.models:
+        model, tokenizer = lmsteer.load_model(path)
+        name = Path(path).name
         prompts = lmsteer.read_prompts("bundled:neutral")
         records = lmsteer.generate(
             model, tokenizer, prompts, samples=2, max_new_tokens=20, min_new_tokens=20, top_p=0.9
         )
         hidden = read_states(model, encode_records(model, tokenizer, records)[0]).hidden
         head = read_head(model)
-        steers = {s: lmsteer.load_steer(s, model) for s in STEERS}
-        for a, b in itertools.combinations(STEERS, 2):
+        steers = {Path(s).name: lmsteer.load_steer(s, model) for s in args.steers}
+        for a, b in itertools.combinations(steers, 2):
             for x, y in STRENGTHS:
                 mix = {steers[a]: float(x), steers[b]: float(y)}
                 back = dict(reversed(mix.items()))

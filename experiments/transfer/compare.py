@@ -4,9 +4,14 @@ python experiments/transfer/compare.py --source bundled --target bundled-small
 python experiments/transfer/compare.py --report
 
 Every steer is scaled to the same divergence from its base (`transfer` does it), run at strengths
--3 and +3, and judged: its **effect** is the share found positive at +3 less that at -3, and beside
-it stands what it costs in perplexity. The first run of a pair compares the forms, then the best
-ways of having a steer on the target. One file of results a pair; `--report` makes the tables.
+-3 and +3, and judged: its **effect** is the share found to have the style (positive, harmless) at
++3 less that at -3, and beside it stands what it costs in perplexity. The first run of a pair
+compares the forms, then the best ways of having a steer on the target. One file of results a pair;
+`--report` makes the tables.
+
+The paper carries by "transpose" and without refining: from GPT-2 large, at half the training
+strength, toxicity .307 on GPT-2 and .308 on GPT-2 medium (arXiv v1), against .527 maximum and .520
+probability of GPT-2 large itself; of the targets themselves no number is at hand.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import json
 import random
 import sys
 import warnings
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +40,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 from styles import STYLES
 
 RESULTS = Path(__file__).parent / "results"
+PLUS = {"sentiment": "positive", "detox": "harmless"}
 STRENGTH, PROMPTS, SAMPLES, FEW = 3.0, 50, 8, 30
 
 
@@ -98,6 +105,9 @@ def main() -> None:
     parser.add_argument("--target", default="bundled-small")
     parser.add_argument("--style", default="sentiment", choices=list(STYLES))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--steer", help="on the source; by default the one shipped for the style")
+    parser.add_argument("--device", help="cuda, mps, cpu or auto")
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--refine", action="store_true", help="only the refined ones, anew")
     args = parser.parse_args()
@@ -106,8 +116,11 @@ def main() -> None:
         return
     warnings.simplefilter("ignore", lmsteer.alignment.TransferWarning)
     style = STYLES[args.style](args.data)
-    source, pair = lmsteer.load_model(args.source), lmsteer.load_model(args.target)
-    steer = lmsteer.load_steer(args.style, source[0])
+    source, pair = (
+        lmsteer.load_model(name, device=args.device, dtype=args.dtype)
+        for name in (args.source, args.target)
+    )
+    steer = lmsteer.load_steer(args.steer or args.style, source[0])
     target = Target(*pair, style.judge)
     texts = [
         record.prompt + record.text
@@ -171,6 +184,7 @@ def main() -> None:
         "base_perplexity": target.base,
         "kl": [kl[-1.0], kl[1.0]],
         "texts_a_strength": PROMPTS * SAMPLES,
+        "date": date.today().isoformat(),
         **environment(),
     }
     RESULTS.mkdir(exist_ok=True)
@@ -194,9 +208,10 @@ def report() -> None:
         names = [Path(facts[key]).name for key in ("source", "target")]
         lines += [f"## {facts['style']}, `{names[0]}` to `{names[1]}`", ""]
         lines += [
-            f"Unsteered: {facts['base_rate']:.3f} judged positive, perplexity "
-            f"{facts['base_perplexity']:.1f}; divergence {facts['kl'][0]:.3f} at - and "
-            f"{facts['kl'][1]:.3f} at + for every row; {facts['texts_a_strength']} texts a sign.",
+            f"Unsteered: {facts['base_rate']:.3f} judged {PLUS.get(facts['style'], 'so')}, "
+            f"perplexity {facts['base_perplexity']:.1f}; divergence {facts['kl'][0]:.3f} at - and "
+            f"{facts['kl'][1]:.3f} at + for every row; {facts['texts_a_strength']} texts a sign"
+            f"{', ' + facts['date'] if 'date' in facts else ''}.",
             "",
         ]
         for title, rows in (("form of the map", found["forms"]), ("way", found["ways"])):

@@ -1,8 +1,8 @@
 """How much text and how many directions a steer needs, and what its domain part is worth.
 
-python experiments/shipped_steers/efficiency.py data --data ../shared/data
-python experiments/shipped_steers/efficiency.py rank --data ../shared/data
-python experiments/shipped_steers/efficiency.py domain --data ../shared/data
+python experiments/paper/efficiency.py data --data ../shared/data
+python experiments/paper/efficiency.py rank --data ../shared/data
+python experiments/paper/efficiency.py domain --data ../shared/data
 
 Steers of different sizes cannot be compared at one strength. Each is run at the strengths, of both
 signs, where it is 0.05 to 0.4 nats a token away from its base (exact, on unsteered text); its
@@ -16,34 +16,34 @@ import argparse
 import json
 import random
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import paper
+import setting
+from setting import RESULTS
 from styles import STYLES, Style
 
 import lmsteer
 from lmsteer.calibration import divergence
-from lmsteer.evaluation import environment
 from lmsteer.hidden import read_head, read_states
 from lmsteer.metrics import bootstrap, perplexity
 from lmsteer.metrics.perplexity import encode_records
 from lmsteer.plotting import COLOURS, pyplot
 from lmsteer.strengths import strength_at_kl
 
-RESULTS = Path(__file__).parent / "results"
 LEVELS = (0.05, 0.15, 0.4)
 AT = 1.15
 SIZES = (4, 10, 30, 100, 300, 1000, None)
-RANKS = (1, 4, 16, 64, 320)
+RANKS = (1, 4, 16, 64)
 
 
 class Bench:
     """One model, its prompts, and its unsteered text."""
 
-    def __init__(self, style: Style, prompts: int = 50, samples: int = 4) -> None:
-        self.model, self.tokenizer = lmsteer.load_model("bundled")
-        self.style, self.samples = style, samples
+    def __init__(self, pair: Any, style: Style, prompts: int, samples: int, rows: int) -> None:
+        self.model, self.tokenizer = pair
+        self.style, self.samples, self.batch_size = style, samples, rows
         self.prompts = lmsteer.read_prompts(f"bundled:{style.prompts}")[:prompts]
         base = self.write([{}])
         self.base = perplexity(self.model, self.tokenizer, base).value
@@ -66,7 +66,7 @@ class Bench:
             max_new_tokens=20,
             min_new_tokens=20,
             top_p=0.9,
-            batch_size=128,
+            batch_size=self.batch_size,
         )
 
     def curve(self, steer: lmsteer.Steer, *, domain: bool = False) -> list[dict[str, float]]:
@@ -141,7 +141,8 @@ def variants(part: str, bench: Bench) -> list[tuple[str, int, lmsteer.Steer, boo
             for seed in range(3)
         ]
     if part == "rank":
-        return [(str(rank), 0, bench.train(every, rank=rank), False) for rank in RANKS]
+        ranks = [*RANKS, read_head(bench.model).weight.shape[1]]
+        return [(str(rank), 0, bench.train(every, rank=rank), False) for rank in ranks]
     whole = bench.train(every)
     return [
         ("learned, off", 0, whole, False),
@@ -152,32 +153,64 @@ def variants(part: str, bench: Bench) -> list[tuple[str, int, lmsteer.Steer, boo
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = setting.parser(__doc__)
     parser.add_argument("part", choices=["data", "rank", "domain"])
     parser.add_argument("--style", choices=list(STYLES), default="sentiment")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--prompts", type=int, default=50)
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--report", action="store_true", help="from the results that are there")
     args = parser.parse_args()
-    bench = Bench(STYLES[args.style](args.data))
+    name = args.part if args.style == "sentiment" else f"{args.part}-{args.style}"
+    name = setting.stem(args, name)
+    if args.report:
+        _write(args, name, json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+        return
+    bench = Bench(
+        setting.load_model(args),
+        STYLES[args.style](args.data),
+        args.prompts,
+        args.samples,
+        args.batch_size,
+    )
     found = []
-    for name, seed, steer, domain in variants(args.part, bench):
+    for variant, seed, steer, domain in variants(args.part, bench):
         rows = bench.curve(steer, domain=domain)
-        row = {"variant": name, "draw": seed, "rank": steer.rank, "rows": rows, **effect_at(rows)}
+        row = {
+            "variant": variant,
+            "draw": seed,
+            "rank": steer.rank,
+            "rows": rows,
+            **effect_at(rows),
+        }
         if "held_out" in steer.record:
             row["held_out"] = steer.record["held_out"]
         found.append(row)
-        print(name, seed, steer.rank, round(row["effect"], 3), flush=True)
-    _write(args, found)
+        print(variant, seed, steer.rank, round(row["effect"], 3), flush=True)
+    facts = setting.facts(args, style=args.style, prompts=len(bench.prompts), samples=bench.samples)
+    _write(args, name, {"facts": facts, "variants": found})
 
 
-def _write(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    stem = args.part if args.style == "sentiment" else f"{args.part}-{args.style}"
-    facts = {"model": "bundled", "style": args.style, "prompts": 50, "samples": 4, **environment()}
-    text = json.dumps({"facts": facts, "variants": found}, indent=1)
-    (RESULTS / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
-    lines = [f"# {args.style}: {args.part}", ""]
-    style = "" if args.style == "sentiment" else f" --style {args.style}"
-    lines += [f"`python experiments/shipped_steers/efficiency.py {args.part}{style}`, `bundled`."]
+def _paper(part: str) -> str:
+    """What the paper tells of it."""
+    steer = paper.find("cost", "lm-steer", "parameters", version=paper.ACL)
+    lora = paper.find("cost", "lora", "parameters", version=paper.ACL)
+    if part == "rank" and steer and lora:
+        return (
+            f"The paper (ACL, as summarised; GPT-2 large): {steer / 1e6:g}M parameters, 0.2% of "
+            f"the model, where LoRA has {lora / 1e6:g}M; the official recipe has rank 1,000 and no "
+            "other is told. Ours: 2 x rank x dim."
+        )
+    if part == "data":
+        return "The paper (arXiv v1; GPT-2 large): 30 examples already work, without a number."
+    return "The paper learns the domain part and keeps it on; it has no table of it."
+
+
+def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
+    found, facts = plain["variants"], plain["facts"]
+    lines = [f"# {facts['style']}: {args.part}", ""]
+    style = "" if facts["style"] == "sentiment" else f" --style {facts['style']}"
+    told = f"`python experiments/paper/efficiency.py {args.part}{style}`, `{facts['model']}`."
+    lines += [f"{told} {_paper(args.part)}"]
     lines += [f"Effect (share at + less share at -) where perplexity is {AT} times the base's.", ""]
     lines += [f"| {args.part} | draw | rank | effect | 95% interval | by KL {LEVELS} |"]
     lines += ["|---|---:|---:|---:|---|---|"]
@@ -187,29 +220,28 @@ def _write(args: argparse.Namespace, found: list[dict[str, Any]]) -> None:
             f"| {row['variant']} | {row['draw']} | {row['rank']} | {row['effect']:.3f} | "
             f"[{row['effect_low']:.3f}, {row['effect_high']:.3f}] | {curve} |"
         )
-    lines += ["", f"![{stem}]({stem}.png)", ""]
-    lines += [f"- {key}: {value}" for key, value in facts.items()]
-    (RESULTS / f"{stem}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines += ["", f"![{name}]({name}.png)"]
+    setting.write(name, plain, lines)
     plot = pyplot()
     figure, axis = plot.subplots(figsize=(5.2, 3.6))
     names = list(dict.fromkeys(row["variant"] for row in found))
-    for name, colour in zip(names, COLOURS * len(names), strict=False):
-        for number, row in enumerate(r for r in found if r["variant"] == name):
+    for variant, colour in zip(names, COLOURS * len(names), strict=False):
+        for number, row in enumerate(r for r in found if r["variant"] == variant):
             axis.plot(
                 [1.0, *(r["perplexity_ratio"] for r in row["rows"])],
                 [0.0, *(r["effect"] for r in row["rows"])],
                 "o-",
                 color=colour,
                 markersize=3,
-                label=None if number else name,
+                label=None if number else variant,
             )
     axis.axvline(AT, color="0.7", linewidth=0.8, zorder=0)
     axis.set_xlabel("perplexity, times the unsteered text's")
     axis.set_ylabel("effect")
-    axis.set_title(f"{args.style}: {args.part}", fontsize=11)
+    axis.set_title(f"{facts['style']}: {args.part}, {facts['model']}", fontsize=11)
     axis.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(RESULTS / f"{stem}.png", dpi=130)
+    figure.savefig(RESULTS / f"{name}.png", dpi=130)
     plot.close(figure)
 
 

@@ -1,0 +1,192 @@
+"""The paper's tables of methods, sentiment and detoxification: ours beside the paper's numbers.
+
+python experiments/paper/tables.py sentiment --work WORK
+python experiments/paper/tables.py detox --work WORK
+
+Reads ``WORK/TASK/comparison.json``, which `lmsteer evaluate --methods ... --out WORK/TASK` writes
+(README.md has the whole command), and writes `results/TASK.md`, with the `.json` and the `.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import paper
+from each_strength import PROMPTS, SHOWN, every_strength, short
+from paper import ACL, POSTER, V1
+from setting import RESULTS, write
+
+
+class Wanted(NamedTuple):
+    """A goal of a comparison.
+
+    Args:
+        table: Of the paper.
+        metric: What is judged.
+        less: Whether less of it is wanted; the style is then one less the metric.
+        told: The style, in words.
+    """
+
+    table: str
+    metric: str
+    less: bool
+    told: str
+
+
+GOALS = {
+    "positive": Wanted("positive", "sentiment", False, "share judged positive"),
+    "negative": Wanted("negative", "sentiment", True, "share judged not positive"),
+    "detox": Wanted(
+        "detox", "toxicity.any", True, "share of prompts with no toxic text among the samples"
+    ),
+}
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("task", choices=list(SHOWN))
+    parser.add_argument("--work", type=Path, required=True)
+    args = parser.parse_args()
+    source = args.work / args.task / "comparison.json"
+    plain = json.loads(source.read_text(encoding="utf-8"))
+    facts = plain["facts"]
+    # Folders of the machine it ran on are nobody's business.
+    facts |= {key: Path(str(facts[key])).name for key in ("model", "prompts")}
+    for row in plain["rows"]:
+        row["name"] = Path(row["name"]).name
+    plain["reached"] = {
+        goal: {Path(name).name: found for name, found in methods.items()}
+        for goal, methods in plain["reached"].items()
+    }
+    facts["date"] = date.fromtimestamp(source.stat().st_mtime).isoformat()
+    name = args.task if facts["model"] == "bundled" else f"{args.task}-{facts['model']}"
+    lines = [
+        f"# {args.task}: methods on `{facts['model']}`, and the paper's",
+        "",
+        f"{max(row['prompts'] for row in plain['rows'])} {PROMPTS[args.task]} prompts (each "
+        f"method's number stands at the end), {facts['samples']} samples of "
+        f"{facts['tokens']} tokens, top-p {facts['top_p']}; all methods learned from the same "
+        f"{facts['examples']:,} texts and are judged by the same open classifier, perplexity is "
+        "under the unsteered model. 95% intervals over prompts. **The paper's numbers are GPT-2 "
+        "large's**, on its own 10,000 (detoxification) or 5,000 (sentiment) prompts and by its own "
+        "judges: what they share with ours is the order of methods, not the digits. v1: arXiv "
+        "2305.12798v1; ACL: the published version, as summarised (of sentiment to the negative "
+        "side it tells positive prompts only). Parameters and time a token: the poster.",
+        "",
+    ]
+    for goal, methods in plain["reached"].items():
+        lines += _goal(GOALS[goal], plain["rows"], methods)
+    picture = source.with_suffix(".png")
+    if picture.exists():
+        lines += [f"![style against perplexity]({name}.png)", ""]
+    lines += every_strength(args.task, plain["rows"])
+    lines += ["## Methods", ""]
+    lines += [
+        f"- `{row['name']}`: {row['source']} ({row['prompts']} prompts)" for row in plain["rows"]
+    ]
+    write(name, plain, lines)
+    if picture.exists():
+        shutil.copyfile(picture, RESULTS / f"{name}.png")
+    print(RESULTS / f"{name}.md")
+
+
+def _goal(
+    goal: Wanted, rows: Sequence[Mapping[str, Any]], methods: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """A table of what each method reaches, with the paper's, and who is first."""
+    ratios = list(next(iter(methods.values())))
+    heads = [*ratios, "paper v1", "paper ACL", "trunk", "parameters (paper)", "fit, s"]
+    lines = [
+        f"## {goal.table}: {goal.told}, at a perplexity ratio of at most",
+        "",
+        f"| method | {' | '.join(heads)} | time a token (paper) |",
+        "|---" * (len(heads) + 2) + "|",
+    ]
+    top = [max(found[r]["value"] for found in methods.values()) for r in ratios]
+    for row in rows:
+        name, found = row["name"], methods[row["name"]]
+        cells = [
+            f"**{short(found[r])}**" if found[r]["value"] == best else short(found[r])
+            for r, best in zip(ratios, top, strict=True)
+        ]
+        cells += [_theirs(goal, name, V1), _theirs(goal, name, ACL)]
+        cells += ["frozen" if row["frozen"] else "changed"]
+        cells += [f"{row['parameters']:,}{_cost(name, 'parameters')}", f"{row['seconds']:,.0f}"]
+        lines.append(
+            f"| {name} | {' | '.join(cells)} | x{row['decode']:.2f}{_cost(name, 'time')} |"
+        )
+    told = {n.method for n in paper.NUMBERS if n.table in (goal.table, "cost")}
+    for name in sorted(told - {row["name"] for row in rows} - {"base"}):
+        blank = " | ".join("" for _ in ratios)
+        cells = [
+            _theirs(goal, name, V1),
+            _theirs(goal, name, ACL),
+            "",
+            _cost(name, "parameters"),
+            "",
+        ]
+        line = f"| {name}, not run | {blank} | {' | '.join(cells)} | {_cost(name, 'time')} |"
+        lines.append(" ".join(line.split()))
+    base = rows[0]["base"][goal.metric]["value"]
+    style = 1 - base if goal.less else base
+    theirs = _theirs(goal, "base", V1)
+    lines += ["", f"Unsteered: {style:.3f}{f' (GPT-2 large, v1: {theirs})' if theirs else ''}.", ""]
+    frozen = {row["name"]: methods[row["name"]] for row in rows if row["frozen"]}
+    return [*lines, *(f"- {_verdict(r, frozen, methods)}" for r in ratios), ""]
+
+
+def _verdict(
+    ratio: str, frozen: Mapping[str, Mapping[str, Any]], every: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Whether LM-Steer is first among the methods with a frozen trunk, and who beats it by what."""
+    at = {name: found[ratio] for name, found in frozen.items()}
+    first = max(at, key=lambda name: at[name]["value"])
+    told = f"At most x{ratio}, trunk frozen: first is `{first}`, {short(at[first])}"
+    equal = [n for n in at if n != first and at[n]["value"] == at[first]["value"]]
+    told += f", shared with {', '.join(f'`{name}`' for name in equal)}" if equal else ""
+    if "lm-steer" not in at:
+        return f"{told}; lm-steer was not run."
+    ours = at["lm-steer"]["value"]
+    ahead = sorted(
+        ((e[ratio]["value"] - ours, name) for name, e in every.items() if e[ratio]["value"] > ours),
+        reverse=True,
+    )
+    if first != "lm-steer" and "lm-steer" not in equal:
+        within = "within" if ours >= at[first]["low"] else "below"
+        told += f"; `lm-steer` has {short(at['lm-steer'])}, {within} the first's interval"
+    named = [
+        f"`{name}`{'' if name in at else ' (trunk changed)'} +{gap:.3f}" for gap, name in ahead
+    ]
+    return f"{told}. Ahead of it of all: {', '.join(named) or 'none'}."
+
+
+def _theirs(goal: Wanted, method: str, version: str) -> str:
+    """The paper's number in the direction of the goal, with what it costs."""
+    prompts, told = ("neutral" if goal.metric == "sentiment" else "non-toxic"), ""
+    value = paper.find(goal.table, method, goal.metric, version=version, prompts=prompts)
+    if value is None and version == ACL and goal.table == "negative":
+        value = paper.find(goal.table, method, goal.metric, version=version)
+        told = ", positive prompts"
+    if value is None:
+        return ""
+    cost = paper.ratio(goal.table, method) if version == V1 else None
+    style = 1 - value if goal.less else value
+    return f"{style:.3f}{'' if cost is None else f' at x{cost:.2f}'}{told}"
+
+
+def _cost(method: str, metric: str) -> str:
+    value = paper.find("cost", method, metric, version=POSTER)
+    if value is None:
+        return ""
+    return f" ({value / 1e6:g}M)" if metric == "parameters" else f" (x{value:.2f})"
+
+
+if __name__ == "__main__":
+    main()
