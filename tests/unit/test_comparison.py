@@ -176,3 +176,11 @@ def test_acceptability_is_the_auc_of_the_mean_log_probability(llama, tokenizer):
         acceptability(llama, tokenizer, texts, [True])
     with pytest.raises(InputError, match="one kind"):
         acceptability(llama, tokenizer, texts, [True] * len(texts))
+
+
+def test_a_steer_evens_out_sides_of_different_size(llama, tokenizer, examples):
+    good = [e for e in examples if e.label > 0]
+    bad = [e for e in examples if e.label < 0]
+    for texts, evened in ((good + bad, False), (good + bad[:4], True)):
+        method = METHODS["lm-steer"].fit(llama, tokenizer, texts)
+        assert method.steer.record["balance"] is evened

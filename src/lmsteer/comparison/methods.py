@@ -23,6 +23,7 @@ from ..baselines import (
     Method,
     PrefixTuning,
 )
+from ..baselines.method import sides
 from ..errors import InputError, LmsteerError
 from ..examples import Example
 from ..hidden import Progress
@@ -61,13 +62,18 @@ class Steered(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Train a steer with the defaults; see `lmsteer.train`."""
+        """Train a steer with the defaults; see `lmsteer.train`.
+
+        Sides of very different size are evened out: the other methods learn each on its own.
+        """
+        sizes = sorted(len(side) for side in sides(examples))
         steer = train(
             model,
             tokenizer,
             examples,
             site=cls.site,
             seed=seed,
+            balance=sizes[1] > 2 * sizes[0],
             calibrate=False,
             progress=progress,
         )
