@@ -27,9 +27,10 @@ from lmsteer.errors import (
 )
 from lmsteer.merging import untie
 
-pytestmark = pytest.mark.filterwarnings(  # PEFT's own, of what transformers renames
-    "ignore:.*is_gradient_checkpointing:FutureWarning"
-)
+pytestmark = [  # PEFT's own, of what transformers renames
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning"),
+]
 IDS = torch.arange(5, 25).view(2, 10)
 METHODS = {
     cls.name: cls
