@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 from conftest import build
 
 import lmsteer
@@ -291,6 +292,8 @@ def pushed(model, method, strength, texts, pads=0):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("strength", [0.02, -0.02])
 def test_pplm_pushes_uphill(family, strength):
+    if family == "gemma2-softcap" and transformers.__version__ < "5":
+        pytest.skip("transformers 4 keeps sliding layers in a cache of another kind: no promise")
     model, method = made(PPLM, family)
     before, after, _ = pushed(model, method, strength, [[4, 8, 15, 16], [23, 42, 4, 8]])
     assert (after > before).all()
