@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -302,6 +303,22 @@ def batch_texts(encoded: Encoded, tokens: int) -> Iterator[list[int]]:
         rows = max(1, tokens // len(encoded.ids[order[start]]))
         yield order[start : start + rows]
         start += rows
+
+
+def mixed_batches(
+    encoded: Encoded, texts: Sequence[int], size: int, shuffler: random.Random
+) -> list[list[int]]:
+    """The given texts once, in batches of `size`, those of about one length together, at random."""
+    order = list(texts)
+    shuffler.shuffle(order)
+    # Sorted within stretches of many batches: few pads, and still another mix each time.
+    stretch = size * 32
+    found = []
+    for begin in range(0, len(order), stretch):
+        part = sorted(order[begin : begin + stretch], key=lambda i: len(encoded.ids[i]))
+        found += [part[i : i + size] for i in range(0, len(part), size)]
+    shuffler.shuffle(found)
+    return found
 
 
 def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from .attachment import read_hidden
 from .cache import Keep, Rows
@@ -128,6 +129,14 @@ def autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextMana
     if not fast or dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def target_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " targets"]:
+    """NLL in nats of each target by the model's own forward, with whatever acts on it."""
+    logits = model(**batch.inputs(input_device(model)), use_cache=False).logits[:, :-1]
+    wanted = batch.is_target[:, 1:].to(logits.device)
+    targets = batch.input_ids[:, 1:].to(logits.device)[wanted]
+    return cross_entropy(logits[wanted].float(), targets, reduction="none")
 
 
 def _target_rows(

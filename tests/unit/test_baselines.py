@@ -16,7 +16,6 @@ from safetensors.torch import save_file
 import lmsteer
 from lmsteer import baselines
 from lmsteer.baselines import caa, lora, past, prefix
-from lmsteer.baselines.finetune import token_losses
 from lmsteer.encoding import encode, pad_batch
 from lmsteer.errors import (
     ArtefactError,
@@ -25,6 +24,7 @@ from lmsteer.errors import (
     NotFoundError,
     UnsupportedError,
 )
+from lmsteer.hidden import target_losses
 from lmsteer.merging import untie
 
 pytestmark = [  # PEFT's own, of what transformers renames
@@ -69,7 +69,7 @@ def likelihoods(model, tokenizer, examples):
     for sign in (1, -1):
         encoded = encode(tokenizer, [e for e in examples if e.label == sign], max_length=64)
         with torch.no_grad():
-            losses = token_losses(model, pad_batch(encoded, range(len(encoded))))
+            losses = target_losses(model, pad_batch(encoded, range(len(encoded))))
         found.append(-float(losses.mean()))
     return found
 

@@ -15,8 +15,8 @@ from ..encoding import Encoded, batch_texts, encode, pad_batch
 from ..errors import MismatchError, UnsupportedError
 from ..examples import Example, split_held_out
 from ..head import decoder_start, input_device, text_config
-from ..hidden import Progress, autocast
-from .finetune import MAX_LENGTH, TOKENS_AT_ONCE, token_losses
+from ..hidden import Progress, autocast, target_losses
+from .finetune import MAX_LENGTH, TOKENS_AT_ONCE
 from .method import Method, sides
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _separation(model: PreTrainedModel, caa: CAA, encoded: Encoded) -> float:
         losses = []
         for strength in (1.0, -1.0):
             with caa.attach(model, strength), autocast(input_device(model), True):
-                losses.append(token_losses(model, batch))
+                losses.append(target_losses(model, batch))
         gain = (losses[1] - losses[0]).split(batch.is_target.sum(1).tolist())
         gains += [float(one.mean()) for one in gain]
         signs += (batch.labels[:, 0] > 0).tolist()

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from ..encoding import Batch, Encoded, batch_texts, encode, pad_batch
+from ..encoding import Batch, Encoded, batch_texts, encode, mixed_batches, pad_batch
 from ..examples import Example, split_held_out
 from ..head import input_device
-from ..hidden import Progress, autocast
+from ..hidden import Progress, autocast, target_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -27,15 +26,6 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 ``(rows,)``; in nats."""
 
 
-def token_losses(model: nn.Module, batch: Batch) -> Tensor:
-    """``(targets,)`` NLL in nats of each target under a causal model."""
-    device = input_device(model)
-    logits = model(**batch.inputs(device), use_cache=False).logits[:, :-1]
-    is_target = batch.is_target[:, 1:].to(device)
-    targets = batch.input_ids[:, 1:].to(device)[is_target]
-    return cross_entropy(logits[is_target].float(), targets, reduction="none")
-
-
 def finetune(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -46,7 +36,7 @@ def finetune(
     passes: int = PASSES,
     seed: int = 0,
     stage: str = "fit",
-    loss: Loss = token_losses,
+    loss: Loss = target_losses,
     per: Literal["token", "text"] = "token",
     progress: Progress | None = None,
 ) -> list[float]:
@@ -91,7 +81,7 @@ def finetune(
     best = [p.detach().clone() for p in parameters]
     try:
         for done in range(passes):
-            batches = _batches(encoded, kept, shuffler)
+            batches = mixed_batches(encoded, kept, BATCH, shuffler)
             for number, texts in enumerate(batches):
                 optimiser.zero_grad()
                 chosen = encoded.only(texts)
@@ -128,15 +118,3 @@ def _mean(model: nn.Module, encoded: Encoded, loss: Loss) -> float:
         losses = loss(model, pad_batch(encoded, texts))
         total, count = total + float(losses.sum()), count + len(losses)
     return total / count
-
-
-def _batches(encoded: Encoded, kept: Sequence[int], shuffler: random.Random) -> list[list[int]]:
-    """All texts once, those of about one length together, in random order."""
-    order = list(kept)
-    shuffler.shuffle(order)
-    found = []
-    for begin in range(0, len(order), BATCH * 32):
-        part = sorted(order[begin : begin + BATCH * 32], key=lambda i: len(encoded.ids[i]))
-        found += [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
-    shuffler.shuffle(found)
-    return found

@@ -17,6 +17,7 @@ from ..errors import UnsupportedError
 from ..examples import Example
 from ..head import decoder_start, input_device
 from ..hidden import Progress
+from .finetune import MAX_LENGTH
 from .method import Method, sides
 from .perturbed import Perturbed
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_LENGTH = 256
 TOKENS_AT_ONCE = 2048
 RIDGE = 0.01
 """Of the classifier, as scikit-learn's ``C``, on standardised features."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..baselines import DAPT, DExperts, Method
 from ..evaluation import measure
 from ..examples import Example, digest_of
-from ..generation import Generation, generate
+from ..generation import generate
 from ..head import input_device
 from ..hidden import Progress
 from ..metrics import Estimate, Scorer, acceptability, text_perplexity
@@ -98,7 +98,7 @@ def compare(
     told = settings or Settings()
     found = [find_method(name, model) for name in names]
     rows: list[Row] = []
-    base: dict[int, tuple[list[Generation], dict[str, Estimate]]] = {}
+    base: dict[int, dict[str, Estimate]] = {}
     kept: dict[str, Any] = {}  # DAPT's models serve DExperts
     asked = _asked(examples, prompts, told, signs, scorers)
     for name, method in zip(names, found, strict=True):
@@ -108,9 +108,9 @@ def compare(
             if len(few) not in base:
                 records = generate(model, tokenizer, few, progress=progress, **told.sampling())
                 figures = measure(model, tokenizer, records, scorers, worst=worst, fast=True)
-                base[len(few)] = records, figures | _given(model, tokenizer, told)
+                base[len(few)] = figures | _given(model, tokenizer, told)
             fitted, row = _fit(name, method, model, tokenizer, examples, told, kept, progress)
-            row.prompts, row.base = len(few), base[len(few)][1]
+            row.prompts, row.base = len(few), base[len(few)]
             _measure(fitted, row, model, tokenizer, few, scorers, signs, told, worst, progress)
             if folder is not None:
                 keep_row(folder, name, asked, row)

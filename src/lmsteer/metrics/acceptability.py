@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
 from ..encoding import batch_texts, encode_pairs, pad_batch
 from ..errors import InputError, MismatchError
-from ..head import decoder_start, input_device, text_config
+from ..head import decoder_start, text_config
+from ..hidden import target_losses
 from .estimates import Estimate, bootstrap
 
 if TYPE_CHECKING:
@@ -53,13 +53,9 @@ def text_losses(
         decoder_start=decoder_start(model),
     )
     found = [np.zeros(0)] * len(texts)
-    device = input_device(model)
     for rows in batch_texts(encoded, TOKENS_AT_ONCE):
         batch = pad_batch(encoded, rows)
-        logits = model(**batch.inputs(device), use_cache=False).logits[:, :-1]
-        wanted = batch.is_target[:, 1:].to(logits.device)
-        targets = batch.input_ids[:, 1:].to(logits.device)[wanted]
-        losses = cross_entropy(logits[wanted].float(), targets, reduction="none").cpu().double()
+        losses = target_losses(model, batch).cpu().double()
         counts = batch.is_target.sum(1).tolist()
         for row, part in zip(rows, losses.split(counts), strict=True):
             found[encoded.source[row]] = part.numpy()

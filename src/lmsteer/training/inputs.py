@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attachment import changed_inputs, read_hidden
-from ..encoding import Batch, Encoded, batch_texts, pad_batch
+from ..encoding import Batch, Encoded, batch_texts, mixed_batches, pad_batch
 from ..head import Head, input_device, input_tables
 from ..hidden import Progress, autocast
 from ..steer import Steer
@@ -262,16 +262,7 @@ def _batches(encoded: Encoded, kept: Sequence[int], seed: int) -> Iterator[list[
     """Texts of about one length together, in random order, for ever."""
     shuffler = random.Random(seed)
     while True:
-        order = list(kept)
-        shuffler.shuffle(order)
-        # Sorted within stretches of many batches: few pads, and still another mix each time.
-        stretch = BATCH * 32
-        found = []
-        for begin in range(0, len(order), stretch):
-            part = sorted(order[begin : begin + stretch], key=lambda i: len(encoded.ids[i]))
-            found += [part[i : i + BATCH] for i in range(0, len(part), BATCH)]
-        shuffler.shuffle(found)
-        yield from found
+        yield from mixed_batches(encoded, kept, BATCH, shuffler)
 
 
 def _few(encoded: Encoded, texts: Sequence[int]) -> list[int]:
