@@ -63,6 +63,16 @@ def at_ratio(curve: Mapping[float, tuple[float, float]], ratio: float, sign: int
     return float(points[-1][1]) if points[-1][2] <= ratio else None
 
 
+def at_ratios(
+    curve: Mapping[float, tuple[float, float]],
+) -> dict[str, dict[str, float | None]]:
+    """`at_ratio` for each of `RATIOS`, above 0 and below."""
+    return {
+        f"{ratio:g}": {"+": at_ratio(curve, ratio, 1), "-": at_ratio(curve, ratio, -1)}
+        for ratio in RATIOS
+    }
+
+
 def keep(name: str, rows: Any, **facts: Any) -> None:
     """Write a result with what machine made it."""
     RESULTS.mkdir(exist_ok=True)

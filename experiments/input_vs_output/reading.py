@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import RATIOS, STRENGTHS, arguments, at_ratio, keep, steered, steers, where
+from common import STRENGTHS, arguments, at_ratios, keep, steered, steers, where
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
@@ -183,10 +183,7 @@ def curve(
         for row in found.values():
             row[cost] = row[cost] / plain
         costs = {s: (row["shift"], row[cost]) for s, row in found.items()}
-        equal[cost] = {
-            f"{ratio:g}": {sign: at_ratio(costs, ratio, int(f"{sign}1")) for sign in "+-"}
-            for ratio in RATIOS
-        }
+        equal[cost] = at_ratios(costs)
     print(name, json.dumps(equal), flush=True)
     return {"strengths": {f"{s:+g}": row for s, row in found.items()}, "at_ratio": equal}
 

@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from common import RATIOS, STRENGTHS, arguments, at_ratio, keep, steers, where
+from common import STRENGTHS, arguments, at_ratios, keep, steers, where
 
 import lmsteer
 from lmsteer.evaluation import measure
@@ -66,10 +66,7 @@ def main() -> None:
         result[name] = {
             "judge": judge,
             "strengths": {f"{s:+g}": row_ for s, row_ in found.items()},
-            "at_ratio": {
-                f"{ratio:g}": {"+": at_ratio(costs, ratio, 1), "-": at_ratio(costs, ratio, -1)}
-                for ratio in RATIOS
-            },
+            "at_ratio": at_ratios(costs),
         }
         print(name, result[name]["at_ratio"], flush=True)
     keep("writing", result, samples="60 prompts x 5")
