@@ -65,6 +65,12 @@ def head_device(model: nn.Module) -> torch.device:
     return _device(head_of(model))
 
 
+def head_dtype(model: nn.Module) -> torch.dtype:
+    """What the head computes in, also a quantised one."""
+    numbers = (p.dtype for p in head_of(model).parameters() if p.is_floating_point())
+    return next(numbers, torch.float32)
+
+
 def _device(module: nn.Module) -> torch.device:
     weight = next(itertools.chain(module.parameters(), module.buffers()))
     if weight.device.type != "meta":

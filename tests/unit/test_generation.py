@@ -73,3 +73,70 @@ def test_strength_zero_writes_what_the_base_model_writes(llama, tokenizer, steer
     base = lmsteer.generate(llama, tokenizer, PROMPTS, max_new_tokens=8)
     zero = lmsteer.generate(llama, tokenizer, PROMPTS, strengths={steer: 0.0}, max_new_tokens=8)
     assert [r.text for r in base] == [r.text for r in zero]
+
+
+@pytest.mark.parametrize("nucleus", ["base", "steered"])
+def test_nucleus_of_the_base_model_against_the_definition(
+    model, tokenizer, steer, nucleus, monkeypatch
+):
+    written = []
+    decode = type(tokenizer).batch_decode
+
+    def spy(ids, **options):
+        written.append(ids)
+        return decode(tokenizer, ids, **options)
+
+    monkeypatch.setattr(tokenizer, "batch_decode", spy)
+    options = {"top_p": 0.6, "samples": 20, "max_new_tokens": 6, "min_new_tokens": 6}
+    lmsteer.generate(model, tokenizer, "a b", strengths={steer: 8.0}, nucleus=nucleus, **options)
+    (ids,) = written
+    whole = torch.cat([torch.tensor(tokenizer("a b")["input_ids"]).expand(len(ids), -1), ids], 1)
+    scores = model(whole).logits[:, 2:-1].double()
+    scores[..., tokenizer.eos_token_id] = -torch.inf  # not before min_new_tokens
+    chance = scores.softmax(-1)
+    own = chance.gather(-1, ids[..., None])
+    likelier = (chance * (chance > own)).sum(-1)  # mass before the token that was written
+    assert bool((likelier < 0.6 + 1e-4).all()) == (nucleus == "base")
+
+
+def test_nucleus_of_the_base_model_is_drawn_by_the_steered_scores():
+    chance = torch.tensor([[0.05, 0.15, 0.2, 0.6]])
+    uniforms = (torch.arange(10_000) + 0.5) / 10_000
+
+    def shares(base, top_p):
+        pick = Pick(uniforms[:, None], 1.0, top_p)
+        pick.base = lambda: torch.tensor([base]).log().expand(10_000, 4)
+        chosen = pick(torch.empty(0), chance.log().expand(10_000, 4)).argmax(-1)
+        return torch.bincount(chosen, minlength=4) / 10_000
+
+    # The base model's nucleus of .7 is the first two tokens; among them 1 to 3.
+    assert torch.allclose(
+        shares([0.5, 0.3, 0.15, 0.05], 0.7), torch.tensor([0.25, 0.75, 0, 0]), atol=1e-3
+    )
+    assert torch.allclose(shares([0.5, 0.3, 0.15, 0.05], 1.0), chance[0], atol=1e-3)
+
+
+def test_wide_nuclei_of_the_base_model():
+    """More tokens than are looked at first, in some rows of the batch only."""
+    uniforms = torch.rand(2000, 1)
+    flat, sharp = torch.zeros(1000, 4000), torch.zeros(1000, 4000)
+    sharp[:, 7] = 20.0
+    pick = Pick(uniforms, 1.0, 0.9)
+    pick.base = lambda: torch.cat([flat, sharp])
+    steered = torch.zeros(2000, 4000)
+    steered[:, :2000] = 30.0
+    chosen = pick(torch.empty(0), steered).argmax(-1)
+    assert (chosen[:1000] < 2000).all()
+    assert len(chosen[:1000].unique()) > 600
+    assert (chosen[1000:] == 7).all()
+
+
+def test_nucleus_of_the_base_model_at_strength_zero_and_mistakes(llama, tokenizer, steer):
+    options = {"strengths": [{}, {steer: 0.0}], "top_p": 0.7, "max_new_tokens": 8}
+    steered = lmsteer.generate(llama, tokenizer, PROMPTS, **options)
+    base = lmsteer.generate(llama, tokenizer, PROMPTS, nucleus="base", **options)
+    assert [r.text for r in steered] == [r.text for r in base]
+    with pytest.raises(InputError, match="nucleus must be"):
+        lmsteer.generate(llama, tokenizer, "a", nucleus="own")
+    with pytest.raises(InputError, match="beam search has no nucleus"):
+        lmsteer.generate(llama, tokenizer, "a", nucleus="base", beams=2)

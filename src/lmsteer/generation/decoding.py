@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..attachment import Where, alone, attach, cache_name, read_hidden
+from ..attachment import Where, alone, attach, base_rows, cache_name, read_hidden
 from ..encoding import padded
-from ..head import decoder_start, input_device
+from ..head import Head, decoder_start, input_device
 from ..steer import Steer
 from .sampling import Pick, Row
 
@@ -30,6 +31,8 @@ class Decoding:
     beams: int = 1
     where: Where = "all"
     share_prompts: bool = True
+    base: Head | None = None
+    """The head, where the nucleus is the unsteered model's."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +80,10 @@ def decode(
         if how.share_prompts and how.beams == 1 and options.get("use_cache", True):
             cache = _read_prompts(model, ids, mask, batch, how.where)
             options |= {} if cache is None else {cache_name(model): cache}
-        with attach(model, by_row(batch), where=how.where, expand=how.beams):
+        with (
+            attach(model, by_row(batch), where=how.where, expand=how.beams),
+            _unsteered(model, pick, how.base),
+        ):
             output = model.generate(  # type: ignore[operator]
                 input_ids=ids,
                 attention_mask=mask,
@@ -87,6 +93,17 @@ def decode(
             )
     written: Tensor = output[:, ids.shape[1] :] if start is None else output[:, 1:]
     return written
+
+
+@contextlib.contextmanager
+def _unsteered(model: PreTrainedModel, pick: Pick | None, head: Head | None) -> Iterator[None]:
+    """Within the block, `pick` can ask for the scores that the model itself would give."""
+    if pick is None or head is None:
+        yield
+        return
+    with base_rows(model) as rows:
+        pick.base = lambda: head.logits(rows()[:, -1])
+        yield
 
 
 def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:

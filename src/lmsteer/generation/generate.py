@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..encoding import as_chat, encoder_ids, prompt_ids
 from ..errors import InputError, MismatchError
-from ..head import decoder_start, head_device
-from ..hidden import Progress
+from ..head import decoder_start, head_device, head_dtype
+from ..hidden import Progress, read_head
 from ..steer import Steer
 from ..strengths import resolve_strength
 from .decoding import Decoding, decode
@@ -52,6 +52,7 @@ def generate(
     min_new_tokens: int = 0,
     temperature: float = 1.0,
     top_p: float = 1.0,
+    nucleus: Literal["steered", "base"] | str = "steered",
     seed: int = 0,
     beams: int = 1,
     batch_size: int = 64,
@@ -82,6 +83,10 @@ def generate(
         min_new_tokens: An end of text is not allowed before so many tokens.
         temperature: Divides the scores; 0 takes the likeliest token always.
         top_p: Nucleus sampling: only the likeliest tokens whose probabilities reach `top_p`.
+        nucleus: Whose probabilities the nucleus is taken of: those the tokens are drawn by, or the
+            ``"base"`` model's: the steers then choose among what the model itself finds likely,
+            as DExperts does. Text keeps together at strengths where it else falls apart, for one
+            more product with the head a token. The steered probabilities are the same.
         seed: Another seed gives other samples.
         beams: More than 1: beam search of so many beams instead of sampling; the `samples` best
             are returned, at most `beams`.
@@ -103,6 +108,10 @@ def generate(
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     _check(prompts, samples, max_new_tokens, temperature, top_p, batch_size)
+    if nucleus not in ("steered", "base"):
+        raise InputError(f'nucleus must be "steered" or "base", was: {nucleus!r}')
+    if nucleus == "base" and beams > 1:
+        raise InputError('nucleus="base" is about sampling; beam search has no nucleus')
     if "num_beams" in generate_options or "num_return_sequences" in generate_options:
         raise InputError("give beams= and samples= instead of num_beams and num_return_sequences")
     if beams > 1 and samples > beams:
@@ -112,7 +121,10 @@ def generate(
         prompts = as_chat(tokenizer, prompts)
     encodes = decoder_start(model) is not None
     encoded = encoder_ids(tokenizer, prompts) if encodes else _encode(tokenizer, prompts)
-    how = Decoding(max_new_tokens, min_new_tokens, beams, where, share_prompts, generate_options)
+    head = read_head(model, head_dtype(model)) if nucleus == "base" else None
+    how = Decoding(
+        max_new_tokens, min_new_tokens, beams, where, share_prompts, head, generate_options
+    )
     # Longest first: rows of a batch need few pads, and memory is at its peak at once. Rows of one
     # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))

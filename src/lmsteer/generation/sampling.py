@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..steer import Steer
@@ -49,6 +49,8 @@ class Pick:
 
     def __init__(self, drawn: Float[Tensor, "rows length"], temperature: float, top_p: float):
         self.drawn, self.temperature, self.top_p = drawn, temperature, top_p
+        self.base: Callable[[], Float[Tensor, "rows vocab"]] | None = None
+        """The unsteered scores of this step, where the nucleus is to be theirs."""
         self.step = 0
 
     def __call__(
@@ -60,13 +62,20 @@ class Pick:
         chance = (scores.float() / self.temperature).softmax(-1)
         drawn = self.drawn[:, self.step, None]
         self.step += 1
-        top, ids = _likeliest(chance, _FIRST)
-        chosen = _draw(top, ids, drawn, self.top_p)
+        ranked = chance if self.base is None else self._unsteered(scores)
+        top, ids = _likeliest(ranked, _FIRST)
+        chosen = _draw(top, ids, chance, drawn, self.top_p)
         wide = (top.sum(-1) < self.top_p).nonzero()[:, 0]
         if len(wide) and top.shape[1] < chance.shape[1]:
-            top, ids = _likeliest(chance[wide], chance.shape[1])
-            chosen[wide] = _draw(top, ids, drawn[wide], self.top_p)
+            top, ids = _likeliest(ranked[wide], chance.shape[1])
+            chosen[wide] = _draw(top, ids, chance[wide], drawn[wide], self.top_p)
         return torch.full_like(scores, float("-inf")).scatter_(-1, chosen, 0.0)
+
+    def _unsteered(self, scores: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows vocab"]:
+        """What the model itself would write with, of the tokens that are allowed."""
+        assert self.base is not None
+        base = self.base().to(scores.device).float() / self.temperature
+        return base.masked_fill(scores == float("-inf"), float("-inf")).softmax(-1)
 
 
 def _likeliest(chance: Float[Tensor, "rows vocab"], count: int) -> tuple[Tensor, Tensor]:
@@ -88,12 +97,23 @@ def _likeliest(chance: Float[Tensor, "rows vocab"], count: int) -> tuple[Tensor,
 
 
 def _draw(
-    top: Float[Tensor, "rows few"], ids: Tensor, drawn: Float[Tensor, "rows 1"], top_p: float
-) -> Tensor:
-    """One of `ids` a row, by its share of the nucleus; `top` falls from left to right."""
-    below = top.cumsum(-1)
+    top: Float[Tensor, "rows few"],
+    ids: Int[Tensor, "rows few"],
+    chance: Float[Tensor, "rows vocab"],
+    drawn: Float[Tensor, "rows 1"],
+    top_p: float,
+) -> Int[Tensor, "rows 1"]:
+    """One of `ids` a row, by its chance among those of the nucleus.
+
+    Args:
+        top: What the nucleus is taken of, falling from left to right.
+        ids: The tokens it belongs to.
+        chance: What the tokens of the nucleus are drawn by.
+        drawn: In [0, 1).
+        top_p: Mass of the nucleus.
+    """
     # The nucleus holds every token before which less than top_p has been reached.
-    inside = below - top < top_p
-    goal = drawn * (top * inside).sum(-1, keepdim=True)
-    place = torch.searchsorted(below, goal, right=True)
+    inside = top.cumsum(-1) - top < top_p
+    share = (chance.gather(-1, ids) * inside).cumsum(-1)
+    place = torch.searchsorted(share, drawn * share[:, -1:], right=True)
     return ids.gather(-1, place.minimum(inside.sum(-1, keepdim=True) - 1))

@@ -1,0 +1,38 @@
+"""Whether a steer was made for a model."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..errors import MismatchError
+from ..head import fingerprint, head_of, input_tables
+from ..steer import Steer
+
+
+def check_fit(model: nn.Module, steer: Steer) -> None:
+    """Raise MismatchError unless the steer was made for this model's embeddings."""
+    found = fingerprint(model, steer.site)
+    dim = head_of(model).in_features if steer.site == "output" else input_dim(model)
+    if steer.dim != dim:
+        raise MismatchError(
+            f"steer {steer.name!r} acts on embeddings of dim {steer.dim}, but this model's "
+            f"{steer.site} embeddings have dim {dim}{_trained_on(steer)}; "
+            "use a steer trained on this model, or lmsteer.transfer"
+        )
+    wanted = steer.fingerprint
+    if wanted is not None and not wanted.matches(found):
+        raise MismatchError(
+            f"steer {steer.name!r} was trained on other weights{_trained_on(steer)}: the "
+            f"fingerprints agree to cosine {wanted.similarity(found):.3f}, 0.99 is needed; "
+            "use a steer trained on this model, or lmsteer.transfer"
+        )
+
+
+def _trained_on(steer: Steer) -> str:
+    name = steer.fingerprint.model if steer.fingerprint is not None else ""
+    return f" (it was trained on {name!r})" if name else ""
+
+
+def input_dim(model: nn.Module) -> int:
+    """Width of the input embeddings."""
+    return input_tables(model)[0].weight.shape[1]

@@ -1,0 +1,94 @@
+"""What the head would read, and what the trunk reads: taken, watched or changed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import UnsupportedError
+from ..head import head_of, input_tables
+
+
+@contextlib.contextmanager
+def changed_inputs(
+    model: nn.Module, change: Callable[[Float[Tensor, "batch seq dim"]], Tensor]
+) -> Iterator[None]:
+    """Within the block, the model reads `change(embeddings)`; gradients flow through it.
+
+    What training at the input site needs: `attach` takes finished steers.
+    """
+
+    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        return change(output)
+
+    handles = [table.register_forward_hook(hook) for table in input_tables(model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Reached(Exception):
+    """Raised at the head to stop a forward pass there; carries what the head would have read."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+def cache_name(model: nn.Module) -> str:
+    """What a model's forward calls its cache: "past_key_values", from transformers 5.24 "cache"."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
+def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim"]:
+    """The rows that the head would read, without running the head.
+
+    Args:
+        model: The language model, in eval mode.
+        **inputs: What its forward takes: ``input_ids``, ``attention_mask``, ...; a cache given
+            under its `cache_name`, with ``use_cache=True``, is filled.
+
+    Returns:
+        The base rows, before any steer attached at the output site.
+    """
+    here = threading.get_ident()
+
+    def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if threading.get_ident() == here:  # another thread may be generating
+            raise _Reached(args[0])
+
+    handle = head_of(model).register_forward_pre_hook(stop, prepend=True)
+    try:
+        model(**{"use_cache": False, **inputs})
+    except _Reached as reached:
+        return reached.hidden
+    finally:
+        handle.remove()
+    raise UnsupportedError(
+        f"{type(model).__name__} never called its output embeddings in a forward pass"
+    )
+
+
+@contextlib.contextmanager
+def base_rows(
+    model: nn.Module,
+) -> Iterator[Callable[[], Float[Tensor, "batch *seq dim"]]]:
+    """Within the block, tells the rows that the head read last, as they were before any steer."""
+    last: list[Tensor] = []
+
+    def watch(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        last[:] = args[:1]
+
+    # Before the hook of the steers, also where they are attached already.
+    handle = head_of(model).register_forward_pre_hook(watch, prepend=True)
+    try:
+        yield lambda: last[0]
+    finally:
+        handle.remove()

@@ -1,0 +1,135 @@
+"""The one hook of each steered module, and the terms that attachments add there."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import InputError, MismatchError
+from ..steer import Site
+from .stack import Progress, Stack
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+
+@dataclass(eq=False)
+class Term:
+    """What one attachment adds at one site."""
+
+    stack: Stack
+    site: Site
+    progress: Progress
+    expand: int
+    modules: list[nn.Module]
+    thread: int = field(default_factory=threading.get_ident)
+    _casts: dict[tuple[torch.device, torch.dtype], Stack] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        here = threading.get_ident()
+        alive = {thread.ident for thread in threading.enumerate()} - {here}
+        for module in self.modules:
+            terms = _HOOKED[module].terms if module in _HOOKED else []
+            if any(term.thread in alive for term in terms):
+                raise InputError(
+                    "another thread has steers attached to this model, and hooks are shared by "
+                    "all threads: it would see these strengths too. Use lmsteer.generate, whose "
+                    "calls wait for each other, or a copy of the model for each thread"
+                )
+            terms_of(module, self.site).append(self)
+
+    def remove(self) -> None:
+        """Add nothing any more; a module's last term takes the hook along."""
+        for module in self.modules:
+            hooked = _HOOKED[module]
+            hooked.terms.remove(self)
+            if not hooked.terms:
+                hooked.handle.remove()
+                del _HOOKED[module]
+
+    def delta(self, hidden: Float[Tensor, "batch *seq dim"]) -> Tensor | None:
+        """The change of each row of `hidden`; None for no change anywhere."""
+        length = hidden.shape[1] if hidden.ndim == 3 else 1
+        mask = self.progress.mask(self.site, length, hidden.shape[0])
+        if mask is False:
+            return None
+        stack = self._cast(hidden)
+        if stack.dense is not None:
+            change = hidden @ stack.dense
+        elif stack.rows is None:
+            change = (hidden @ stack.P) @ stack.Q.T
+        else:
+            rows = stack.rows.repeat_interleave(self.expand, dim=0)
+            if rows.shape[0] != hidden.shape[0]:
+                raise MismatchError(
+                    f"strengths were given for {stack.rows.shape[0]} rows x expand="
+                    f"{self.expand} = {rows.shape[0]}, but the batch has {hidden.shape[0]} rows; "
+                    "give one value a row, and expand= for beams or num_return_sequences"
+                )
+            if hidden.ndim == 3:
+                rows = rows[:, None]
+            change = ((hidden @ stack.P) * rows) @ stack.Q.T
+        return change if mask is True else change * mask.to(change)
+
+    def _cast(self, hidden: Tensor) -> Stack:
+        key = (hidden.device, hidden.dtype)
+        if key not in self._casts:
+            s = self.stack
+            rows = None if s.rows is None else s.rows.to(*key)
+            dense = None if s.dense is None else s.dense.to(*key)
+            self._casts[key] = Stack(s.P.to(*key), s.Q.to(*key), rows, dense)
+        return self._casts[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Hooked:
+    handle: RemovableHandle
+    terms: list[Term]
+
+
+# One hook a module, however many attachments: their changes add up on the same base row.
+_HOOKED: WeakKeyDictionary[nn.Module, _Hooked] = WeakKeyDictionary()
+
+
+def terms_of(module: nn.Module, site: Site) -> list[Term]:
+    """The terms that act on a module; whoever asks first puts the hook there."""
+    if module not in _HOOKED:
+        terms: list[Term] = []
+
+        def steered(hidden: Tensor) -> Tensor:
+            changes = [term.delta(hidden) for term in terms]
+            for change in changes:
+                hidden = hidden if change is None else hidden + change
+            if hidden.dtype == torch.float16 and not bool(torch.isfinite(hidden).all()):
+                raise InputError(
+                    "this strength takes the hidden states past what float16 can hold (65,504); "
+                    "use a smaller strength, or load the model in bfloat16 or float32"
+                )
+            return hidden
+
+        if site == "output":
+            handle = module.register_forward_pre_hook(
+                lambda module, args: (steered(args[0]), *args[1:])
+            )
+        else:
+            handle = module.register_forward_hook(lambda module, args, output: steered(output))
+        _HOOKED[module] = _Hooked(handle, terms)
+    return _HOOKED[module].terms
+
+
+def look_for_hooks() -> None:
+    """Make code of torch.compile notice hooks that come and go; by default it does not look.
+
+    What was compiled before this is compiled anew, once.
+    """
+    dynamo = sys.modules.get("torch._dynamo")  # importing it would take a second
+    if dynamo is not None and dynamo.config.skip_nnmodule_hook_guards:
+        dynamo.config.skip_nnmodule_hook_guards = False
+        dynamo.reset()
