@@ -22,6 +22,8 @@ from each_strength import PROMPTS, SHOWN, every_strength, short
 from paper import ACL, POSTER, V1
 from setting import RESULTS, write
 
+OURS = ("lm-steer", "lm-steer-nucleus")
+
 
 class Wanted(NamedTuple):
     """A goal of a comparison.
@@ -151,20 +153,17 @@ def _verdict(
     told = f"At most x{ratio}, trunk frozen: first is `{first}`, {short(at[first])}"
     equal = [n for n in at if n != first and at[n]["value"] == at[first]["value"]]
     told += f", shared with {', '.join(f'`{name}`' for name in equal)}" if equal else ""
-    if "lm-steer" not in at:
-        return f"{told}; lm-steer was not run."
-    ours = at["lm-steer"]["value"]
-    ahead = sorted(
-        ((e[ratio]["value"] - ours, name) for name, e in every.items() if e[ratio]["value"] > ours),
-        reverse=True,
-    )
-    if first != "lm-steer" and "lm-steer" not in equal:
-        within = "within" if ours >= at[first]["low"] else "below"
-        told += f"; `lm-steer` has {short(at['lm-steer'])}, {within} the first's interval"
-    named = [
-        f"`{name}`{'' if name in at else ' (trunk changed)'} +{gap:.3f}" for gap, name in ahead
-    ]
-    return f"{told}. Ahead of it of all: {', '.join(named) or 'none'}."
+    mine = [name for name in OURS if name in at]
+    for name in mine:
+        ours = at[name]["value"]
+        if name != first and name not in equal:
+            within = "within" if ours >= at[first]["low"] else "below"
+            told += f"; `{name}` has {short(at[name])}, {within} the first's interval"
+        gaps = {n: e[ratio]["value"] - ours for n, e in every.items() if n not in OURS}
+        ahead = sorted((n for n in gaps if gaps[n] > 0), key=lambda n: -gaps[n])
+        named = [f"`{n}`{'' if n in at else ' (trunk changed)'} +{gaps[n]:.3f}" for n in ahead]
+        told += f". Ahead of `{name}` of all others: {', '.join(named) or 'none'}"
+    return f"{told}{'' if mine else '; lm-steer was not run'}."
 
 
 def _theirs(goal: Wanted, method: str, version: str) -> str:

@@ -185,8 +185,9 @@ def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
         device=device,
         dtype=dtype,
     )
-    bias = module(torch.zeros_like(eye[:1]))[0]
-    return (module(eye) - bias).T, bias
+    # Not called as a module: a steer that is attached would be read along.
+    bias = module.forward(torch.zeros_like(eye[:1]))[0]
+    return (module.forward(eye) - bias).T, bias
 
 
 def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:

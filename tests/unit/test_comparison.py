@@ -21,7 +21,7 @@ SETTINGS = Settings(
     neutral=["it was here.", "there it is"],
     sentences=(["ab", "ba"], [True, False]),
 )
-NAMES = ["lm-steer", "swb", "best-of"]
+NAMES = ["lm-steer", "lm-steer-nucleus", "swb", "best-of"]
 
 
 def longer(texts):

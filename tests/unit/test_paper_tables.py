@@ -77,6 +77,6 @@ def test_table_says_who_is_first_and_holds_no_path(scripts, tmp_path, monkeypatc
     assert "/home" not in told + (tmp_path / "detox-net.json").read_text()
     assert "first is `swb`, 0.720 [0.670, 0.770]; `lm-steer` has 0.700" in told
     assert "within the first's interval" in told
-    assert "Ahead of it of all: `dapt` (trunk changed) +0.200, `swb` +0.020." in told
+    assert "Ahead of `lm-steer` of all others: `dapt` (trunk changed) +0.200, `swb` +0.020." in told
     assert "0.911 at x1.11" in told  # the paper's LM-Steer, in the direction of the goal
     assert "| *dexperts, GPT-2 large, the paper ACL* | + |  | 0.314 | 0.128 |" in told

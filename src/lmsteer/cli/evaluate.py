@@ -56,6 +56,9 @@ def evaluate(
     samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 25,
     tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
     top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    nucleus: Annotated[
+        str, typer.Option(help="whose likeliest tokens are kept: steered, or base (more fluent)")
+    ] = "steered",
     seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
     batch_size: Annotated[int, typer.Option(help="rows computed at once")] = 64,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
@@ -132,6 +135,7 @@ def evaluate(
             "samples": samples,
             "tokens": tokens,
             "top_p": top_p,
+            "nucleus": nucleus,
             "seed": seed,
         }
         with progress_bars(quiet=json_) as progress:
@@ -147,6 +151,7 @@ def evaluate(
                     samples=samples,
                     max_new_tokens=tokens,
                     top_p=top_p,
+                    nucleus=nucleus,
                     seed=seed,
                     batch_size=batch_size,
                 ),
@@ -170,7 +175,8 @@ def evaluate(
         "task": task,
         "model": model,
         "perplexity under": fluency or "the same model, unsteered",
-        "samples": f"{samples} a prompt, {tokens} tokens, top-p {top_p}, seed {seed}",
+        "samples": f"{samples} a prompt, {tokens} tokens, top-p {top_p} of the {nucleus} "
+        f"model, seed {seed}",
         **environment(),
     }
     title = f"{task}: {Path(model).name}"

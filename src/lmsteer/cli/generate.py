@@ -26,6 +26,9 @@ def generate(
     samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 1,
     tokens: Annotated[int, typer.Option(help="longest continuation, in tokens")] = 40,
     top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    nucleus: Annotated[
+        str, typer.Option(help="whose likeliest tokens are kept: steered, or base (more fluent)")
+    ] = "steered",
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 1.0,
     seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
     chat: Annotated[bool, typer.Option(help="prompts are a user's turns")] = False,
@@ -58,6 +61,7 @@ def generate(
             samples=samples,
             max_new_tokens=tokens,
             top_p=top_p,
+            nucleus=nucleus,
             temperature=temperature,
             seed=seed,
             batch_size=batch_size,

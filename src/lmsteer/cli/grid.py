@@ -28,6 +28,9 @@ def grid(
     samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 2,
     tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
     top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    nucleus: Annotated[
+        str, typer.Option(help="whose likeliest tokens are kept: steered, or base (more fluent)")
+    ] = "steered",
     scorer: Annotated[
         list[str] | None, typer.Option(help="as in sweep; one for each steer tells most")
     ] = None,
@@ -69,6 +72,7 @@ def grid(
         tokens=tokens,
         samples=samples,
         top_p=top_p,
+        nucleus=nucleus,
         seed=seed,
     )
     rows = {pair: row for pair, (_, row) in zip(pairs, found, strict=True)}

@@ -27,6 +27,9 @@ def sweep(
     samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 4,
     tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
     top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
+    nucleus: Annotated[
+        str, typer.Option(help="whose likeliest tokens are kept: steered, or base (more fluent)")
+    ] = "steered",
     scorer: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +72,7 @@ def sweep(
         tokens=tokens,
         samples=samples,
         top_p=top_p,
+        nucleus=nucleus,
         seed=seed,
     )
     parts, rows = [part for part, _ in written], [row for _, row in written]

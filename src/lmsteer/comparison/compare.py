@@ -15,12 +15,18 @@ from ..head import input_device
 from ..hidden import Progress
 from ..metrics import Estimate, Scorer, acceptability, text_perplexity
 from .cost import decode_ratio, used
-from .methods import Steered, find_method
+from .methods import Steered, WithinNucleus, find_method
 from .rows import Row, keep_row, read_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SHARES: dict[type[Method], tuple[type[Method], Callable[[Any, PreTrainedModel], Method]]] = {
+    DExperts: (DAPT, DExperts.from_dapt),
+    WithinNucleus: (Steered, lambda lent, model: WithinNucleus(lent.steer)),
+}
+"""Methods that learn what another has learned already: which, and how they take it over."""
+LENDERS = {lender for lender, _ in SHARES.values()}
 DECODE_ROWS = 64
 DECODES_MANY = ("pplm", "best-of")
 """Methods whose time a token is clocked on fewer rows."""
@@ -99,7 +105,7 @@ def compare(
     found = [find_method(name, model) for name in names]
     rows: list[Row] = []
     base: dict[int, dict[str, Estimate]] = {}
-    kept: dict[str, Any] = {}  # DAPT's models serve DExperts
+    kept: dict[type[Method], tuple[Method, Row]] = {}
     asked = _asked(examples, prompts, told, signs, scorers)
     for name, method in zip(names, found, strict=True):
         known = read_row(folder, name, asked)
@@ -128,23 +134,24 @@ def _fit(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     settings: Settings,
-    kept: dict[str, Any],
+    kept: dict[type[Method], tuple[Method, Row]],
     progress: Progress | None,
 ) -> tuple[Method, Row]:
     """A method that is ready, and a row that tells what the fit cost."""
     if isinstance(method, Steered):
         return method, Row(name, method.source, method.frozen, method.parameters, 0)
-    with used(input_device(model)) as cost:
-        if method is DExperts and "dapt" in kept:
-            fitted: Method = DExperts.from_dapt(kept["dapt"][0], model)
-        else:
+    fitted: Method
+    lender, borrow = SHARES.get(method, (method, None))
+    if borrow and lender in kept:  # it would have had to learn the same, at the same cost
+        lent, told = kept[lender]
+        fitted, seconds, memory = borrow(lent, model), told.seconds, told.mebibytes
+    else:
+        with used(input_device(model)) as cost:
             fitted = method.fit(model, tokenizer, examples, seed=settings.seed, progress=progress)
-    seconds, memory = cost.seconds, cost.mebibytes
-    if method is DExperts and "dapt" in kept:  # it would have had to learn the same two models
-        seconds, memory = kept["dapt"][1]
-    if method is DAPT:
-        kept["dapt"] = fitted, (seconds, memory)
+        seconds, memory = cost.seconds, cost.mebibytes
     row = Row(name, method.source, method.frozen, fitted.parameters, 0, seconds, memory)
+    if method in LENDERS:
+        kept[method] = fitted, row
     return fitted, row
 
 

@@ -88,6 +88,20 @@ class Steered(Method):
                 yield model
 
 
+class WithinNucleus(Steered):
+    """LM-Steer that chooses among what the base model itself finds likely, as DExperts does.
+
+    Attached alone, or scoring a given text, it is LM-Steer.
+    """
+
+    name = "lm-steer-nucleus"
+    source = (
+        "the same steer; its tokens are drawn from the base model's nucleus (ours, after DExperts)"
+    )
+    strengths = (4.0, 8.0, 12.0)
+    generate_options = {"nucleus": "base"}  # noqa: RUF012 - never changed
+
+
 class InputSteered(Steered):
     """Input-Steer: the map on the input embeddings."""
 
@@ -101,6 +115,7 @@ METHODS: dict[str, type[Method]] = {
     method.name: method
     for method in (
         Steered,
+        WithinNucleus,
         InputSteered,
         SWB,
         CAA,

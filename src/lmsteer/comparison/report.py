@@ -149,7 +149,7 @@ def _figure(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal]) -> bool:
                 color=COLOURS[number % len(COLOURS)],
                 marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
                 linestyle="-" if row.frozen else "--",
-                linewidth=2.4 if row.name == "lm-steer" else 1.2,
+                linewidth=2.4 if row.name.startswith("lm-steer") else 1.2,
                 markersize=4,
                 label=row.name,
             )
