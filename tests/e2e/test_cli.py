@@ -303,8 +303,13 @@ def test_evaluate_compares_methods(capsys, folder, data, tmp_path):
     code, _, err = run(capsys, *options)
     assert (code, "--learn FILE" in err) == (2, True)
     options += ["--learn", data, "--sentences", sentences]
+    code, _, err = run(capsys, *options, "--instruction", "Be kind:")
+    assert (code, "given twice" in err) == (2, True)
+    options += ["--instruction", "Be kind:", "--instruction", "Be rude:"]
     code, out, _ = run(capsys, *options, "--json")
     assert code == 0
+    report = json.loads((tmp_path / "report/comparison.json").read_text())
+    assert report["facts"]["instructions"] == ["Be kind:\n", "Be rude:\n"]
     rows = {row["name"]: row for row in json.loads(out)}
     assert set(rows["instruction"]["figures"]) == {"+1", "-1"}
     assert rows["swb"]["figures"]["+1"]["acceptability"]["count"] == 2

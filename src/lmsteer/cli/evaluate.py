@@ -52,6 +52,10 @@ def evaluate(
         Path | None,
         typer.Option(help="with --methods: acceptable sentences and others (CoLA's .tsv, or .csv)"),
     ] = None,
+    instruction: Annotated[
+        list[str] | None,
+        typer.Option(help="with --methods: what 'instruction' reads first, for 1, then for -1"),
+    ] = None,
     slow_count: Annotated[int, typer.Option(help="prompts for PPLM, ~100 times as slow")] = 10,
     samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 25,
     tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
@@ -94,7 +98,7 @@ def evaluate(
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     if methods:
-        from .methods import compare_methods
+        from .methods import compare_methods, read_instructions
 
         compare_methods(
             network,
@@ -111,6 +115,7 @@ def evaluate(
                 "seed": seed,
                 "batch_size": batch_size,
                 "slow_count": slow_count,
+                "instructions": read_instructions(instruction),
             },
             worst=worst,
             folder=out_folder,

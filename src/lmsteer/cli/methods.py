@@ -89,6 +89,17 @@ def compare_methods(
         out.print(f"report: {escape(str(folder / 'comparison.md'))}", soft_wrap=True)
 
 
+def read_instructions(given: list[str] | None) -> tuple[str, str] | None:
+    """What is read before a prompt, for strength 1 and for -1; they end with a line break."""
+    if not given:
+        return None
+    if len(given) != 2:
+        raise InputError(
+            f"--instruction is given twice, for strength 1 and then for -1; got {len(given)}"
+        )
+    return f"{given[0].rstrip()}\n", f"{given[1].rstrip()}\n"
+
+
 def read_given(
     neutral: Path | None, sentences: Path | None
 ) -> tuple[list[str], tuple[list[str], list[bool]]]:

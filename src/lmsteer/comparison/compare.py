@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..baselines import DAPT, DExperts, Method
+from ..baselines import DAPT, DExperts, Instruction, Method
 from ..evaluation import measure
 from ..examples import Example, digest_of
 from ..generation import generate
 from ..head import input_device
 from ..hidden import Progress
 from ..metrics import Estimate, Scorer, acceptability, text_perplexity
-from .cost import decode_ratio, used
+from .cost import Used, decode_ratio, used
 from .methods import Steered, WithinNucleus, find_method
 from .rows import Row, keep_row, read_row
 
@@ -45,6 +45,7 @@ class Settings:
         slow_count: Prompts for PPLM, which takes a hundred times as long.
         neutral: Text of no style, whose perplexity says what of the model is kept.
         sentences: Acceptable sentences and others, with their verdicts, for the AUC.
+        instructions: Of the method "instruction", for strength 1 and -1; see `Instruction.fit`.
     """
 
     samples: int = 25
@@ -55,6 +56,7 @@ class Settings:
     slow_count: int = 10
     neutral: Sequence[str] = ()
     sentences: tuple[Sequence[str], Sequence[bool]] = ((), ())
+    instructions: tuple[str, str] | None = None
 
     def sampling(self) -> dict[str, Any]:
         """Options of `generate`."""
@@ -105,7 +107,7 @@ def compare(
     found = [find_method(name, model) for name in names]
     rows: list[Row] = []
     base: dict[int, dict[str, Estimate]] = {}
-    kept: dict[type[Method], tuple[Method, Row]] = {}
+    kept: dict[type[Method], tuple[Method, Used]] = {}
     asked = _asked(examples, prompts, told, signs, scorers)
     for name, method in zip(names, found, strict=True):
         known = read_row(folder, name, asked)
@@ -134,24 +136,30 @@ def _fit(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     settings: Settings,
-    kept: dict[type[Method], tuple[Method, Row]],
+    kept: dict[type[Method], tuple[Method, Used]],
     progress: Progress | None,
 ) -> tuple[Method, Row]:
     """A method that is ready, and a row that tells what the fit cost."""
     if isinstance(method, Steered):
         return method, Row(name, method.source, method.frozen, method.parameters, 0)
     fitted: Method
+    told: dict[str, Any] = {}
+    if method is Instruction:
+        told = {"instructions": settings.instructions}
     lender, borrow = SHARES.get(method, (method, None))
     if borrow and lender in kept:  # it would have had to learn the same, at the same cost
-        lent, told = kept[lender]
-        fitted, seconds, memory = borrow(lent, model), told.seconds, told.mebibytes
+        lent, cost = kept[lender]
+        fitted = borrow(lent, model)
     else:
         with used(input_device(model)) as cost:
-            fitted = method.fit(model, tokenizer, examples, seed=settings.seed, progress=progress)
-        seconds, memory = cost.seconds, cost.mebibytes
-    row = Row(name, method.source, method.frozen, fitted.parameters, 0, seconds, memory)
+            fitted = method.fit(
+                model, tokenizer, examples, seed=settings.seed, progress=progress, **told
+            )
+    row = Row(
+        name, method.source, method.frozen, fitted.parameters, 0, cost.seconds, cost.mebibytes
+    )
     if method in LENDERS:
-        kept[method] = fitted, row
+        kept[method] = fitted, cost
     return fitted, row
 
 
@@ -222,5 +230,6 @@ def _asked(
         "scorers": sorted(scorers),
         "given": [len(settings.neutral), len(settings.sentences[0])],
         "slow_count": settings.slow_count,
+        "instructions": settings.instructions and list(settings.instructions),
         **settings.sampling(),
     }
