@@ -22,7 +22,7 @@ from each_strength import PROMPTS, SHOWN, every_strength, short
 from paper import ACL, POSTER, V1
 from setting import RESULTS, write
 
-OURS = ("lm-steer", "lm-steer-nucleus")
+OURS = ("lm-steer", "lm-steer-nucleus", "lm-steer-self")
 
 
 class Wanted(NamedTuple):

@@ -24,6 +24,7 @@ from .models import load_model as load_model
 from .official import import_official as import_official
 from .readers import read_examples as read_examples
 from .readers import read_prompts as read_prompts
+from .self_training import self_train as self_train
 from .steer import Steer as Steer
 from .storage import load_steer as load_steer
 from .training import train as train
@@ -46,6 +47,7 @@ __all__ = [
     "merge",
     "read_examples",
     "read_prompts",
+    "self_train",
     "stream",
     "train",
     "train_jointly",

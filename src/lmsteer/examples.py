@@ -95,3 +95,18 @@ def summary(examples: Sequence[Example], style: int = 0) -> dict[str, Any]:
         "negative": signs.count(-1),
         "sha256": digest_of(examples),
     }
+
+
+def sides(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """The examples labelled above 0, and those below; neutral ones are left out.
+
+    Raises:
+        InputError: A side is empty.
+    """
+    positive = [e for e in examples if e.labels[0] > 0]
+    negative = [e for e in examples if e.labels[0] < 0]
+    if not positive or not negative:
+        raise InputError(
+            f"texts of both signs are needed, got {len(positive)} above 0 and {len(negative)} below"
+        )
+    return positive, negative

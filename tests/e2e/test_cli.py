@@ -60,6 +60,29 @@ def trained(capsys, folder, data, tmp_path):
     return steer
 
 
+def test_self_training_takes_a_judge(capsys, folder, data, tmp_path):
+    train = ["train", data, "--model", folder, "--self-train", "--own-texts", 60]
+    judge = ["--judge", "test_cli:half"]
+    code, out, _ = run(capsys, *train, *judge, "--out", tmp_path / "own", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["self_training"]["judge"] == "the caller's"
+    assert "calibration" in told
+    for extra, message in (
+        (["--site", "input"], "does not go with --site"),
+        (["--label", "a", "--label", "b"], "label columns"),
+        (["--solver", "paper"], "does not go with --solver"),
+    ):
+        code, _, err = run(capsys, *train, *extra, "--out", tmp_path / "other")
+        assert (code, message in err) == (2, True), err
+    code, _, err = run(capsys, "train", data, "--judge", "vader", "--out", tmp_path / "other")
+    assert (code, "--judge goes with --self-train" in err) == (2, True)
+
+
+def half(texts):
+    return [len(text) % 2 * 2.0 - 1 for text in texts]
+
+
 def test_calibrate_then_strengths_in_words(capsys, folder, trained):
     code, out, err = run(
         capsys, "generate", "--model", folder, "--steer", f"{trained}=+auto", "--prompt", "it is"

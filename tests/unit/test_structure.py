@@ -24,7 +24,7 @@ FLOORS = [
     {"storage", "hub", "official", "hidden"},
     {"training", "generation", "merging"},
     {"metrics"},
-    {"calibration"},
+    {"calibration", "self_training"},
     {"alignment", "interpretation"},
     {"evaluation"},
     {"baselines"},

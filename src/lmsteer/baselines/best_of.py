@@ -11,15 +11,13 @@ from ..errors import UnsupportedError
 from ..examples import Example
 from ..generation import Generation, generate
 from ..hidden import Progress
-from ..metrics import Scorer, train_scorer
-from .method import Method, sides
+from ..metrics import Scorer, scorer_of
+from .method import Method
 
 if TYPE_CHECKING:
     from typing import Self
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-BITS = 18
 
 
 class BestOf(Method):
@@ -54,14 +52,12 @@ class BestOf(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Train the classifier of `metrics.train_scorer`; the model is not looked at.
+        """Train the classifier of `metrics.scorer_of`; the model is not looked at.
 
         Raises:
             InputError: Only one side.
         """
-        above, below = sides(examples)
-        texts = [e.text for e in (*above, *below)]
-        scorer = train_scorer(texts, [1] * len(above) + [0] * len(below), bits=BITS)
+        scorer = scorer_of(examples)
         return cls(scorer, int((scorer.weights != 0).sum()) + 1)
 
     @contextlib.contextmanager

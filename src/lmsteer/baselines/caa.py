@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ..attachment import read_hidden
 from ..encoding import Encoded, batch_texts, encode, pad_batch
 from ..errors import MismatchError, UnsupportedError
-from ..examples import Example, split_held_out
+from ..examples import Example, sides, split_held_out
 from ..head import decoder_start, input_device, text_config
 from ..hidden import Progress, autocast, target_losses
 from .finetune import MAX_LENGTH, TOKENS_AT_ONCE
-from .method import Method, sides
+from .method import Method
 
 if TYPE_CHECKING:
     from typing import Self

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..examples import Example
+from ..examples import Example, sides
 from ..hidden import Progress
 from .finetune import finetune
-from .method import Method, sides
+from .method import Method
 
 if TYPE_CHECKING:
     from typing import Self

@@ -15,13 +15,13 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from ..encoding import Batch
 from ..errors import InputError
-from ..examples import Example
+from ..examples import Example, sides
 from ..generation import Generation, generate
 from ..head import input_device
 from ..hidden import Progress
 from .beside import Guide, Reading, one_beam, rewritten
 from .finetune import finetune
-from .method import Method, sides
+from .method import Method
 
 if TYPE_CHECKING:
     from typing import Self

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from ..errors import MismatchError
-from ..examples import Example
+from ..examples import Example, sides
 from ..head import Head, head_of
 from ..hidden import Progress
 from ..states import States
 from .frozen import minimise, read_frozen
-from .method import Method, sides
+from .method import Method
 
 if TYPE_CHECKING:
     from typing import Self

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..examples import Example
+from ..examples import Example, sides
 from ..hidden import Progress
 from .adapters import Adapter, adapter_of, peft_module, wrapped
 from .finetune import finetune
-from .method import Method, sides
+from .method import Method
 
 if TYPE_CHECKING:
     from typing import Self

@@ -95,22 +95,6 @@ class Method(ABC):
         return [replace(record, strengths={self.name: float(strength)}) for record in records]
 
 
-def sides(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """The examples labelled above 0, and those below; neutral ones are left out.
-
-    Raises:
-        InputError: A side is empty.
-    """
-    positive = [e for e in examples if e.labels[0] > 0]
-    negative = [e for e in examples if e.labels[0] < 0]
-    if not positive or not negative:
-        raise InputError(
-            f"this method needs texts of both signs, got {len(positive)} above 0 and "
-            f"{len(negative)} below"
-        )
-    return positive, negative
-
-
 def side_of(name: str, strength: float) -> int | None:
     """0 for the positive side and 1 for the negative one; None for no strength.
 

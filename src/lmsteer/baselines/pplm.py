@@ -14,11 +14,11 @@ from torch import Tensor
 from ..attachment import read_hidden
 from ..encoding import batch_texts, encode, pad_batch
 from ..errors import UnsupportedError
-from ..examples import Example
+from ..examples import Example, sides
 from ..head import decoder_start, input_device
 from ..hidden import Progress
 from .finetune import MAX_LENGTH
-from .method import Method, sides
+from .method import Method
 from .perturbed import Perturbed
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from torch import Tensor
 from ..attachment import cache_name, read_hidden
 from ..encoding import encode
 from ..errors import UnsupportedError
-from ..examples import Example
+from ..examples import Example, sides
 from ..head import head_of, input_device
 from ..hidden import Progress
 from .adapters import Adapter, adapter_of, peft_module, wrapped
 from .finetune import MAX_LENGTH, finetune
-from .method import Method, side_of, sides
+from .method import Method, side_of
 from .past import with_past
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import torch
 from ..attachment import cache_name, read_hidden
 from ..encoding import prompt_ids
 from ..errors import InputError
-from ..examples import Example
+from ..examples import Example, sides
 from ..head import input_device
 from ..hidden import Progress
-from .method import Method, side_of, sides
+from .method import Method, side_of
 from .past import with_past
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import InputError
 from ..models import load_model
 from ..readers import read_examples
 from ..storage import check_writable
@@ -69,6 +70,23 @@ def train(
     memory: Annotated[
         float, typer.Option(help="GiB of hidden states held in memory where no file can be kept")
     ] = 4.0,
+    self_train: Annotated[
+        bool,
+        typer.Option(
+            "--self-train",
+            help="learn also from what the model writes, labelled by a judge: a stronger style "
+            "for the same fluency, in several times the time",
+        ),
+    ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="with --self-train: a scorer as sweep takes it  [default: n-grams of the data]"
+        ),
+    ] = None,
+    own_texts: Annotated[
+        int, typer.Option(help="with --self-train: how many the model writes")
+    ] = 12_000,
     resume: Annotated[
         bool, typer.Option(help="go on with an interrupted training, kept in OUT.partial")
     ] = False,
@@ -90,6 +108,10 @@ def train(
     """
     from ..workers import joined
 
+    if judge and not self_train:
+        raise InputError("--judge goes with --self-train")
+    if self_train and len(label) > 1:
+        raise InputError(f"--self-train learns one style, got {len(label)} label columns")
     folders = [out_folder] if len(label) == 1 else [out_folder / column for column in label]
     for folder in folders:
         check_writable(folder, force=force)
@@ -129,6 +151,8 @@ def train(
             # One process is enough to measure and to write.
             "calibrate": calibrate and processes.rank == 0,
         }
+        if self_train:
+            options = _for_self_training(options, judge, own_texts)
         steers = _fit(network, tokenizer, examples, name, out_folder, label, options, json_)
     if processes.rank > 0:
         return
@@ -157,6 +181,7 @@ def _fit(
     options: dict[str, Any],
     json_: bool,
 ) -> list[Any]:
+    from ..self_training import self_train as fit_both
     from ..training import train as fit
     from ..training import train_jointly
     from ..workers import workers
@@ -166,11 +191,30 @@ def _fit(
             options = {**options, "progress": progress}
             if len(label) == 1:
                 name = name or out_folder.name
+                if "judge" in options:
+                    return [fit_both(network, tokenizer, examples, name=name, **options)]
                 return [fit(network, tokenizer, examples, name=name, **options)]
             return train_jointly(network, tokenizer, examples, label, **options)
     except KeyboardInterrupt:
         err.print("interrupted; the same command with --resume goes on")
         raise typer.Exit(130) from None
+
+
+def _for_self_training(options: Mapping[str, Any], judge: str | None, texts: int) -> dict[str, Any]:
+    """The options of `self_train`.
+
+    Raises:
+        InputError: What it cannot do.
+    """
+    from ..metrics import load_scorer
+    from ..self_training import OPTIONS
+
+    plain = {"solver": "convex", "site": "output", "chat": False, "steps": None, "resume": False}
+    for name, value in plain.items():
+        if options[name] != value:
+            raise InputError(f"--self-train does not go with --{name}")
+    kept = {name: options[name] for name in (*OPTIONS, "seed", "calibrate") if name in options}
+    return {**kept, "judge": load_scorer(judge) if judge else None, "texts": texts}
 
 
 def describe(record: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attachment import attach
 from ..baselines import (
@@ -23,10 +23,10 @@ from ..baselines import (
     Method,
     PrefixTuning,
 )
-from ..baselines.method import sides
 from ..errors import InputError, LmsteerError
-from ..examples import Example
+from ..examples import Example, sides
 from ..hidden import Progress
+from ..self_training import self_train
 from ..steer import Site, Steer
 from ..storage import load_steer
 from ..strengths import StrengthWarning
@@ -67,17 +67,13 @@ class Steered(Method):
         Sides of very different size are evened out: the other methods learn each on its own.
         """
         sizes = sorted(len(side) for side in sides(examples))
-        steer = train(
-            model,
-            tokenizer,
-            examples,
-            site=cls.site,
-            seed=seed,
-            balance=sizes[1] > 2 * sizes[0],
-            calibrate=False,
-            progress=progress,
-        )
-        return cls(steer)
+        options = {"balance": sizes[1] > 2 * sizes[0], "seed": seed, "progress": progress}
+        return cls(cls.learn(model, tokenizer, examples, calibrate=False, **options))
+
+    @classmethod
+    def learn(cls, *given: Any, **options: Any) -> Steer:
+        """The training."""
+        return train(*given, site=cls.site, **options)
 
     @contextmanager
     def attach(self, model: PreTrainedModel, strength: float) -> Iterator[PreTrainedModel]:
@@ -102,6 +98,22 @@ class WithinNucleus(Steered):
     generate_options = {"nucleus": "base"}  # noqa: RUF012 - never changed
 
 
+class SelfTrained(WithinNucleus):
+    """LM-Steer that learned from the model's own writing too, within the base model's nucleus."""
+
+    name = "lm-steer-self"
+    source = (
+        "lm-steer-nucleus, of a steer that also learned from texts of the model itself, labelled "
+        "by n-grams of the same examples (ours)"
+    )
+    strengths = (2.0, 4.0, 6.0)
+
+    @classmethod
+    def learn(cls, *given: Any, **options: Any) -> Steer:
+        """The training."""
+        return self_train(*given, **options)
+
+
 class InputSteered(Steered):
     """Input-Steer: the map on the input embeddings."""
 
@@ -116,6 +128,7 @@ METHODS: dict[str, type[Method]] = {
     for method in (
         Steered,
         WithinNucleus,
+        SelfTrained,
         InputSteered,
         SWB,
         CAA,

@@ -13,6 +13,7 @@ from .estimates import Estimate as Estimate
 from .estimates import bootstrap as bootstrap
 from .lexicon import lexicon_scores as lexicon_scores
 from .linear import LinearScorer as LinearScorer
+from .linear import scorer_of as scorer_of
 from .linear import train_scorer as train_scorer
 from .masking import masked as masked
 from .perplexity import perplexity as perplexity

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtefactError, InputError
+from ..examples import Example, sides
 
 FORMAT = "lmsteer.linear-scorer"
 
@@ -113,6 +114,17 @@ def train_scorer(
     model.fit(features @ diags(ratio.astype(np.float32)), y)
     weights = (model.coef_[0] * ratio).astype(np.float16)
     return LinearScorer(weights, float(model.intercept_[0]), ngrams, dict(facts or {}))
+
+
+def scorer_of(examples: Sequence[Example], *, bits: int = 18) -> LinearScorer:
+    """A scorer of the style that labelled examples have, by the signs of their labels.
+
+    Raises:
+        InputError: Only one side.
+    """
+    above, below = sides(examples)
+    texts = [e.text for e in (*above, *below)]
+    return train_scorer(texts, [1] * len(above) + [0] * len(below), bits=bits)
 
 
 def _features(texts: Sequence[str], size: int, ngrams: tuple[int, int]) -> Any:
