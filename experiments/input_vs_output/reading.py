@@ -29,7 +29,8 @@ from common import STRENGTHS, arguments, at_ratios, keep, steered, steers, where
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
-from lmsteer.encoding import padded, prompt_ids
+from lmsteer.batches import padded
+from lmsteer.encoding import prompt_ids
 from lmsteer.metrics import perplexity
 from lmsteer.strengths import StrengthWarning
 

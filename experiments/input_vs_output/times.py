@@ -31,7 +31,7 @@ from common import arguments, keep
 
 import lmsteer
 from lmsteer import Example
-from lmsteer.encoding import padded
+from lmsteer.batches import padded
 from lmsteer.hidden import autocast, fast_dtype
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))

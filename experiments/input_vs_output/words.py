@@ -36,7 +36,8 @@ from sklearn.metrics import roc_auc_score
 import lmsteer
 from lmsteer import Steer
 from lmsteer.attachment import read_hidden
-from lmsteer.encoding import padded, prompt_ids
+from lmsteer.batches import padded
+from lmsteer.encoding import prompt_ids
 from lmsteer.head import input_tables
 from lmsteer.interpretation import directions
 from lmsteer.metrics import load_scorer

@@ -1,14 +1,13 @@
-"""Text as tokens: prompts, texts and what encoders read, with pads and prompts masked."""
+"""Text as tokens: prompts, texts, and what encoders read."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .errors import InputError
@@ -257,92 +256,3 @@ def _leading_special(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         if full[start : start + len(plain)] == list(plain):
             return full[:start]
     return []
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Texts padded on the right to one length.
-
-    Args:
-        input_ids: ``(rows, seq)``.
-        attention_mask: ``(rows, seq)``, 0 on pads.
-        is_target: ``(rows, seq)``, True where the token is learned: never on pads, prompts or
-            the first token.
-        labels: ``(rows, styles)``.
-        text: ``(rows,)``, number of each row among the encoded texts.
-        source_ids: ``(rows, source)``, what an encoder reads; None for a causal model.
-        source_mask: ``(rows, source)``, 0 on its pads.
-    """
-
-    input_ids: Int[Tensor, "rows seq"]
-    attention_mask: Int[Tensor, "rows seq"]
-    is_target: Bool[Tensor, "rows seq"]
-    labels: Float[Tensor, "rows styles"]
-    text: Int[Tensor, " rows"]
-    source_ids: Int[Tensor, "rows source"] | None = None
-    source_mask: Int[Tensor, "rows source"] | None = None
-
-    def inputs(self, device: torch.device) -> dict[str, Tensor]:
-        """What the model's forward takes."""
-        ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
-        if self.source_ids is None or self.source_mask is None:
-            return {"input_ids": ids, "attention_mask": mask}
-        return {
-            "input_ids": self.source_ids.to(device),
-            "attention_mask": self.source_mask.to(device),
-            "decoder_input_ids": ids,
-            "decoder_attention_mask": mask,
-        }
-
-
-def batch_texts(encoded: Encoded, tokens: int) -> Iterator[list[int]]:
-    """All texts once, by number, sorted by length, in batches of at most `tokens` ids and pads."""
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded.ids[i]), reverse=True)
-    start = 0
-    while start < len(order):
-        rows = max(1, tokens // len(encoded.ids[order[start]]))
-        yield order[start : start + rows]
-        start += rows
-
-
-def mixed_batches(
-    encoded: Encoded, texts: Sequence[int], size: int, shuffler: random.Random
-) -> list[list[int]]:
-    """The given texts once, in batches of `size`, those of about one length together, at random."""
-    order = list(texts)
-    shuffler.shuffle(order)
-    # Sorted within stretches of many batches: few pads, and still another mix each time.
-    stretch = size * 32
-    found = []
-    for begin in range(0, len(order), stretch):
-        part = sorted(order[begin : begin + stretch], key=lambda i: len(encoded.ids[i]))
-        found += [part[i : i + size] for i in range(0, len(part), size)]
-    shuffler.shuffle(found)
-    return found
-
-
-def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:
-    """The given texts as one batch."""
-    input_ids, mask = padded([encoded.ids[i] for i in texts], encoded.pad_id)
-    text = torch.tensor(list(texts), dtype=torch.int64)
-    position = torch.arange(input_ids.shape[1])[None]
-    is_target = mask.bool() & (position >= encoded.starts[text][:, None])
-    batch = Batch(input_ids, mask, is_target, encoded.labels[text], text)
-    if encoded.sources is None:
-        return batch
-    source_ids, source_mask = padded([encoded.sources[i] for i in texts], encoded.pad_id)
-    return replace(batch, source_ids=source_ids, source_mask=source_mask)
-
-
-def padded(
-    rows: Sequence[Sequence[int]], pad: int, *, left: bool = False
-) -> tuple[Int[Tensor, "rows longest"], Int[Tensor, "rows longest"]]:
-    """Ids of one length, padded on the right or on the left, and the mask that is 0 on pads."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for number, row in enumerate(rows):
-        place = slice(longest - len(row), longest) if left else slice(0, len(row))
-        ids[number, place] = torch.tensor(row, dtype=torch.int64)
-        mask[number, place] = 1
-    return ids, mask

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from .attachment import read_hidden
+from .batches import Batch, batch_texts, pad_batch
 from .cache import Keep, Rows
-from .encoding import Batch, Encoded, batch_texts, pad_batch
+from .encoding import Encoded
 from .errors import InputError, UnsupportedError
 from .head import (
     Head,

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 import lmsteer
 from lmsteer import baselines
 from lmsteer.baselines import caa, lora, past, prefix
-from lmsteer.encoding import encode, pad_batch
+from lmsteer.batches import pad_batch
+from lmsteer.encoding import encode
 from lmsteer.errors import (
     ArtefactError,
     InputError,

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.encoding import batch_texts, encode, pad_batch
+from lmsteer.batches import batch_texts, pad_batch
+from lmsteer.encoding import encode
 from lmsteer.errors import InputError, NotFoundError
 from lmsteer.examples import digest_of, split_held_out
 

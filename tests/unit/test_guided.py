@@ -15,7 +15,8 @@ from lmsteer.baselines.finetune import finetune
 from lmsteer.baselines.gedi import class_losses, unlikely
 from lmsteer.baselines.perturbed import Perturbed
 from lmsteer.baselines.pplm import mean_states
-from lmsteer.encoding import encode, pad_batch
+from lmsteer.batches import pad_batch
+from lmsteer.encoding import encode
 from lmsteer.errors import InputError, UnsupportedError
 
 FAMILIES = ("llama-tied", "gpt2", "gemma2-softcap")

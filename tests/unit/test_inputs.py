@@ -5,7 +5,8 @@ import torch
 from conftest import build
 
 import lmsteer
-from lmsteer.encoding import encode, pad_batch
+from lmsteer.batches import pad_batch
+from lmsteer.encoding import encode
 from lmsteer.errors import InputError
 from lmsteer.hidden import read_head
 from lmsteer.training.inputs import Factors, _backward, steered_nll

@@ -15,6 +15,7 @@ FLOORS = [
         "attachment",
         "composition",
         "examples",
+        "batches",
         "encoding",
         "readers",
         "models",

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attachment import read_hidden
-from ..encoding import Encoded, batch_texts, encode, pad_batch
+from ..batches import batch_texts, pad_batch
+from ..encoding import Encoded, encode
 from ..errors import MismatchError, UnsupportedError
 from ..examples import Example, sides, split_held_out
 from ..head import decoder_start, input_device, text_config

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from ..encoding import Batch, Encoded, batch_texts, encode, mixed_batches, pad_batch
+from ..batches import Batch, batch_texts, mixed_batches, pad_batch
+from ..encoding import Encoded, encode
 from ..examples import Example, split_held_out
 from ..head import input_device
 from ..hidden import Progress, autocast, target_losses

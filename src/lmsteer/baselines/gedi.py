@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from ..encoding import Batch
+from ..batches import Batch
 from ..errors import InputError
 from ..examples import Example, sides
 from ..generation import Generation, generate

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..attachment import read_hidden
-from ..encoding import batch_texts, encode, pad_batch
+from ..batches import batch_texts, pad_batch
+from ..encoding import encode
 from ..errors import UnsupportedError
 from ..examples import Example, sides
 from ..head import decoder_start, input_device

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ..attachment import Where, alone, attach, base_rows, cache_name, read_hidden
-from ..encoding import padded
+from ..batches import padded
 from ..head import Head, decoder_start, input_device
 from ..steer import Steer
 from .sampling import Pick, Row

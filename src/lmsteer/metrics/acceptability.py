@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..encoding import batch_texts, encode_pairs, pad_batch
+from ..batches import batch_texts, pad_batch
+from ..encoding import encode_pairs
 from ..errors import InputError, MismatchError
 from ..head import decoder_start, text_config
 from ..hidden import target_losses

@@ -6,6 +6,6 @@ recomputes the trunk at every step. All learn the same objective (Han et al. 202
 the domain part.
 """
 
-from .learn import SOLVERS as SOLVERS
+from .options import SOLVERS as SOLVERS
 from .train import train as train
 from .train import train_jointly as train_jointly

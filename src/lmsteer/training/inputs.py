@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..attachment import changed_inputs, read_hidden
-from ..encoding import Batch, Encoded, batch_texts, mixed_batches, pad_batch
+from ..batches import Batch, batch_texts, mixed_batches, pad_batch
+from ..encoding import Encoded
 from ..head import Head, input_device, input_tables
 from ..hidden import Progress, autocast
 from ..steer import Steer

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ..attachment import read_hidden
-from ..encoding import Encoded, pad_batch
+from ..batches import pad_batch
+from ..encoding import Encoded
 from ..head import Head, input_device
 from ..hidden import Progress
 from ..states import States

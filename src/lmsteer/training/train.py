@@ -15,7 +15,8 @@ from ..examples import Example
 from ..heap import kept
 from ..hidden import Progress
 from ..steer import Site, Steer
-from .learn import Options, Solver, learn
+from .learn import learn
+from .options import Options, Solver
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
