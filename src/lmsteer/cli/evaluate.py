@@ -64,7 +64,7 @@ def evaluate(
         str, typer.Option(help="whose likeliest tokens are kept: steered, or base (more fluent)")
     ] = "steered",
     seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
-    batch_size: Annotated[int, typer.Option(help="rows computed at once")] = 64,
+    batch_size: Annotated[int, typer.Option(help="rows computed at once")] = 128,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
     force: Annotated[bool, typer.Option(help="begin anew in a folder of another run")] = False,

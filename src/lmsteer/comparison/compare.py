@@ -222,7 +222,9 @@ def _asked(
     signs: Sequence[int],
     scorers: Mapping[str, Scorer],
 ) -> dict[str, Any]:
-    """What a kept row depends on."""
+    """What a kept row depends on; text does not depend on the batch it is written in."""
+    sampling = settings.sampling()
+    del sampling["batch_size"]
     return {
         "examples": digest_of(examples),
         "prompts": list(prompts),
@@ -231,5 +233,5 @@ def _asked(
         "given": [len(settings.neutral), len(settings.sentences[0])],
         "slow_count": settings.slow_count,
         "instructions": settings.instructions and list(settings.instructions),
-        **settings.sampling(),
+        **sampling,
     }
