@@ -15,6 +15,7 @@ from lmsteer.alignment import FORMS, TransferWarning
 from lmsteer.alignment.fit import fit_map
 from lmsteer.alignment.words import pieces, shared_words
 from lmsteer.errors import InputError, MismatchError
+from lmsteer.interpretation import style_value
 
 TEXTS = ["it is fine, how very good 🙂", "this was awful and that looks sour", "a", ""] * 30
 
@@ -169,7 +170,5 @@ def test_to_the_small_bundled_model(bundled):
     assert carried.domain.dim == 192
     fits = carried.record["transfer"]["fits"]
     assert fits["words"]["explained"] > 0.2
-    value = lmsteer.interpretation.style_value(
-        carried, *small, ["a wonderful, delightful film", "a dull, awful mess"]
-    )
+    value = style_value(carried, *small, ["a wonderful, delightful film", "a dull, awful mess"])
     assert value[0].probability > 0.5 > value[1].probability

@@ -9,7 +9,8 @@ from lmsteer.batches import pad_batch
 from lmsteer.encoding import encode
 from lmsteer.errors import InputError
 from lmsteer.hidden import read_head
-from lmsteer.training.inputs import Factors, _backward, steered_nll
+from lmsteer.training.factors import Factors
+from lmsteer.training.inputs import _backward, steered_nll
 
 
 def pieces(model, tokenizer, examples, *, prompt_only=False):

@@ -9,27 +9,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..attachment import check_fit
 from ..calibration import calibrate as calibrated
 from ..calibration import divergence
-from ..encoding import encode_pairs, target_spans
 from ..errors import InputError, MismatchError, UnsupportedError
 from ..examples import Example
-from ..generation import generate
-from ..head import Head, decoder_start, fingerprint, input_tables, text_config
-from ..hidden import Progress, read_head, read_states
-from ..readers import read_prompts
+from ..head import decoder_start, fingerprint
+from ..hidden import Progress
 from ..steer import Steer
 from ..strengths import strength_at_kl
 from ..training import train
 from .fit import Fit, Method, fit_map
+from .sides import FEWEST_WORDS, Side, frequencies, read_side, same_places, sampled
 from .words import shared_words
 
 if TYPE_CHECKING:
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 
 Form = Literal["states", "two-sided", "inverse", "weighted", "transpose"]
 FORMS: tuple[Form, ...] = get_args(Form)
-FEWEST_WORDS = 50
 FEW = 300
 """Examples below which all of them are learned from when a steer is refined."""
 PRIOR_TOKENS = 1e7
@@ -49,16 +45,6 @@ POOR = 0.1
 
 class TransferWarning(UserWarning):
     """A steer carried over by a fit that explains little."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """What is known of one model."""
-
-    head: Head
-    table: Float[Tensor, "vocab dim"]
-    hidden: Float[Tensor, "tokens dim"]
-    places: dict[tuple[int, int], int]
 
 
 def transfer(
@@ -107,15 +93,15 @@ def transfer(
     """
     _check(steer, source, target, form)
     if texts is None:
-        texts = _sampled(source, progress)
-    theirs, ours = (_side(*pair, texts, steer.site, progress) for pair in (source, target))
+        texts = sampled(source, progress)
+    theirs, ours = (read_side(*pair, texts, steer.site, progress) for pair in (source, target))
     left, right = shared_words(source[1], target[1], len(theirs.table), len(ours.table))
     if len(left) < FEWEST_WORDS:
         raise MismatchError(
             f"the two vocabularies share {len(left)} words; expected {FEWEST_WORDS} at least. "
             "Train on the target instead (lmsteer train)"
         )
-    weights = _frequencies(theirs)[left] if frequency else None
+    weights = frequencies(theirs)[left] if frequency else None
     anchors = theirs.table[left], ours.table[right]
     # A vector added to all output embeddings changes no probability; at the input it counts.
     centred = steer.site == "output"
@@ -132,7 +118,7 @@ def transfer(
         gram.diagonal().add_(1e-6 * gram.diagonal().mean())
         back = torch.linalg.solve(gram, H.T @ cov)
     elif form == "states" and steer.site == "output":
-        fits["states"] = fit_map(*_same_places(ours, theirs), centred=False)  # G^T
+        fits["states"] = fit_map(*same_places(ours, theirs), centred=False)  # G^T
         back = fits["states"].matrix
     else:
         fits["back"] = fit_map(*anchors, weights, method=method, centred=centred)
@@ -188,77 +174,6 @@ def _check(steer: Steer, source: Any, target: Any, form: str) -> None:
             raise UnsupportedError("steers of encoder-decoder models cannot be transferred so far")
 
 
-def _sampled(
-    source: tuple[PreTrainedModel, PreTrainedTokenizerBase], progress: Progress | None
-) -> list[str]:
-    """Text that the source model writes: it knows nothing better than its own."""
-    model, tokenizer = source
-    records = generate(
-        model,
-        tokenizer,
-        read_prompts("bundled:neutral"),
-        samples=4,
-        max_new_tokens=48,
-        top_p=0.9,
-        progress=progress,
-    )
-    return [record.prompt + record.text for record in records]
-
-
-def _side(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    site: str,
-    progress: Progress | None,
-) -> _Side:
-    context = getattr(text_config(model), "max_position_embeddings", None)
-    encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
-    hidden = read_states(model, encoded, progress=progress).hidden.float().cpu()
-    head = read_head(model)
-    table = head.weight if site == "output" else _input_table(model)
-    places: dict[tuple[int, int], int] = {}
-    row = 0
-    for number, spans in zip(encoded.source, target_spans(tokenizer, texts, encoded), strict=True):
-        for start, end in spans:
-            # A word's place is its first letter: vocabularies differ in where its space belongs.
-            piece = texts[number][start:end]
-            first = start + len(piece) - len(piece.lstrip())
-            if piece.strip():
-                places.setdefault((number, first), row)
-            row += 1
-    return _Side(head, table.float().cpu(), hidden, places)
-
-
-def _input_table(model: Any) -> Float[Tensor, "vocab dim"]:
-    """The input embeddings."""
-    weight: Tensor = input_tables(model)[0].weight
-    return weight.detach()
-
-
-def _same_places(ours: _Side, theirs: _Side) -> tuple[Tensor, Tensor]:
-    shared = [place for place in ours.places if place in theirs.places]
-    if len(shared) < FEWEST_WORDS:
-        raise InputError(
-            f"the models meet at {len(shared)} places of the texts; expected {FEWEST_WORDS} at "
-            "least: give more texts, or another form"
-        )
-    return (
-        ours.hidden[[ours.places[p] for p in shared]],
-        theirs.hidden[[theirs.places[p] for p in shared]],
-    )
-
-
-@torch.no_grad()
-def _frequencies(side: _Side) -> Float[Tensor, " vocab"]:
-    """How likely the model finds each word, on average over (some of) its states."""
-    hidden = side.hidden[:: max(1, len(side.hidden) // 4096)].to(side.head.weight)
-    total = torch.zeros(len(side.head.weight), dtype=torch.float64)
-    for part in side.head.chunks(len(hidden)):
-        total += side.head.logits(hidden[part]).softmax(-1).sum(0).double().cpu()
-    return total / len(hidden)
-
-
 def _carry(steer: Steer, H: Tensor, back: Tensor, model: Any) -> Steer:
     """W' = back W H at the output site; at the input, states and embeddings change places."""
 
@@ -272,7 +187,7 @@ def _carry(steer: Steer, H: Tensor, back: Tensor, model: Any) -> Steer:
     return replace(moved(steer), domain=domain)
 
 
-def _factor(steer: Steer, carried: Steer, theirs: _Side, ours: _Side) -> float:
+def _factor(steer: Steer, carried: Steer, theirs: Side, ours: Side) -> float:
     """What makes the divergence at strength 1 the same on both models."""
     if steer.site != "output":
         return 1.0

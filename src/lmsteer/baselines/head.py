@@ -40,7 +40,7 @@ class HeadTuning(Method):
 
     name = "head"
     source = "ours: fine-tuning of the output embedding alone, stopped on held-out texts"
-    strengths = (1.0, 2.0)
+    strengths = (2.0, 4.0)
 
     def __init__(self, changes: tuple[Change, Change]) -> None:
         self.changes = changes

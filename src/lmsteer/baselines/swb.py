@@ -53,7 +53,7 @@ class SWB(Method):
 
     name = "swb"
     source = "Han et al. 2024, Soft-Blacklist; with the domain part and graded labels of a steer"
-    strengths = (1.0, 2.0, 3.0)
+    strengths = (1.5, 3.0, 4.5)
 
     def __init__(
         self, offset: Float[Tensor, " vocab"], domain: Float[Tensor, " vocab"] | None = None

@@ -43,7 +43,7 @@ class Steered(Method):
 
     name = "lm-steer"
     source = "Han et al. 2024; the convex solver of this library, domain part off"
-    strengths: ClassVar[tuple[float, ...]] = (2.0, 4.0, 6.0)
+    strengths: ClassVar[tuple[float, ...]] = (2.0, 4.0, 6.0, 8.0)
     site: ClassVar[Site] = "output"
 
     def __init__(self, steer: Steer, name: str | None = None) -> None:

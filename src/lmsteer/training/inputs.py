@@ -11,22 +11,22 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attachment import changed_inputs, read_hidden
+from ..attachment import read_hidden
 from ..batches import Batch, batch_texts, mixed_batches, pad_batch
 from ..encoding import Encoded
 from ..head import Head, input_device, input_tables
 from ..hidden import Progress, autocast
 from ..steer import Steer
+from .checkpointing import checkpointed
+from .factors import Factors, first_factors
 from .objective import row_slopes, token_nll
 
-RANK = 32
 STEPS_A_PASS = 2  # passes over the texts, by default
 FEWEST_STEPS = 100
 BATCH = 32
@@ -36,63 +36,6 @@ GUARD = 0.5
 EVALUATIONS, PATIENCE = 8, 3
 TOKENS_AT_ONCE = 4096
 JUDGED_ON = 4096
-
-
-@dataclass(eq=False)
-class Factors:
-    """The factors being learned: those of the styles, then the domain's if there is one.
-
-    Args:
-        P: ``(parts, dim, rank)``.
-        Q: ``(parts, dim, rank)``.
-        domain: Whether the last part is the domain, always at strength 1.
-        prompt_only: Change the prompts alone.
-    """
-
-    P: Float[Tensor, "parts dim rank"]
-    Q: Float[Tensor, "parts dim rank"]
-    domain: bool
-    prompt_only: bool
-
-    def strengths(self, batch: Batch) -> Float[Tensor, "rows parts"]:
-        """Of each part on each row."""
-        values = batch.labels.to(self.P.device)
-        if self.domain:
-            values = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
-        return values
-
-    def reading(self, model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[None]:
-        """Within the block, the model reads this batch steered, each text at its own labels."""
-        values = self.strengths(batch)
-        mask: Tensor | None = None
-        if self.prompt_only:
-            # Targets are what comes after the prompt; pads follow them.
-            mask = (batch.is_target.cumsum(1) == 0)[..., None]
-
-        def change(rows: Tensor) -> Tensor:
-            shift = torch.zeros_like(rows)
-            for P, Q, value in zip(self.P, self.Q, values.T, strict=True):
-                part = (rows @ P.to(rows)) @ Q.T.to(rows)
-                shift = shift + value.to(rows)[:, None, None] * part
-            if mask is not None:
-                shift = shift * mask.to(rows)
-            return rows + shift
-
-        return changed_inputs(model, change)
-
-    @torch.no_grad()
-    def keep_short(self, rows: Float[Tensor, "rows dim"], guard: float) -> None:
-        """Scale a part down whose change is longer than `guard` times the rows, on average."""
-        length = rows.norm(dim=-1).mean()
-        for P, Q in zip(self.P, self.Q, strict=True):
-            ratio = float(((rows @ P) @ Q.T).norm(dim=-1).mean() / length.clamp_min(1e-30))
-            if ratio > guard:
-                Q.mul_(guard / ratio)
-
-    def copy(self) -> Factors:
-        """One that later steps do not touch."""
-        P, Q = self.P.detach().clone(), self.Q.detach().clone()
-        return Factors(P, Q, self.domain, self.prompt_only)
 
 
 def fit_inputs(
@@ -137,7 +80,7 @@ def fit_inputs(
     device = input_device(model)
     dim = input_tables(model)[0].embedding_dim
     parts = encoded.labels.shape[1] + domain
-    factors = _first(dim, parts, rank, domain, prompt_only, seed, start, device)
+    factors = first_factors(dim, parts, rank, domain, prompt_only, seed, start, device)
     leaves = [factors.P.requires_grad_(), factors.Q.requires_grad_()]
     total = steps or max(FEWEST_STEPS, round(STEPS_A_PASS * len(kept) / BATCH))
     optimiser = torch.optim.Adam(leaves, lr=RATE, betas=(0.9, 0.98))
@@ -152,7 +95,7 @@ def fit_inputs(
     was_training = model.training
     model.eval()
     try:
-        with _checkpointed(model, checkpointing):
+        with checkpointed(model, checkpointing):
             for done in range(1, total + 1):
                 optimiser.zero_grad()
                 rows = _backward(model, head, encoded, next(batches), factors, fast=fast)
@@ -235,30 +178,6 @@ def _targets(hidden: Tensor, batch: Batch, encoded: Encoded) -> tuple[Tensor, Te
     return rows, batch.input_ids[:, 1:][is_target].to(rows.device), weights.to(rows.device)
 
 
-def _first(
-    dim: int,
-    parts: int,
-    rank: int | None,
-    domain: bool,
-    prompt_only: bool,
-    seed: int,
-    start: Steer | None,
-    device: torch.device,
-) -> Factors:
-    """P at random and Q at zero: the base model; or the steer to begin at."""
-    width = rank or (RANK if start is None else start.rank)
-    width = min(width, dim)
-    generator = torch.Generator().manual_seed(seed)
-    P = torch.randn(parts, dim, width, generator=generator) / dim**0.5
-    Q = torch.zeros(parts, dim, width)
-    known = [] if start is None else [(0, start), (parts - 1, start.domain)]
-    for place, steer in known:
-        if steer is not None and (place == 0 or domain):
-            cut = steer if steer.rank <= width else steer.truncate(width)[0]
-            P[place, :, : cut.rank], Q[place, :, : cut.rank] = cut.P, cut.Q
-    return Factors(P.to(device), Q.to(device), domain, prompt_only)
-
-
 def _batches(encoded: Encoded, kept: Sequence[int], seed: int) -> Iterator[list[int]]:
     """Texts of about one length together, in random order, for ever."""
     shuffler = random.Random(seed)
@@ -276,37 +195,3 @@ def _few(encoded: Encoded, texts: Sequence[int]) -> list[int]:
         found.append(text)
         tokens += counts[text]
     return found
-
-
-@contextlib.contextmanager
-def _checkpointed(model: Any, wanted: bool) -> Iterator[None]:
-    """Layers that forget their activations and compute them again."""
-    if not wanted:
-        yield
-        return
-    # transformers 5 has another name for it.
-    new = hasattr(model, "activation_checkpointing_enable")
-    prefix = "activation" if new else "gradient"
-    getattr(model, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
-    # Layers look at their own flag alone: modules inside them stay in eval mode, and the dropout
-    # that some layers (BART's) do themselves is put to 0.
-    layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
-    own = ("dropout", "activation_dropout", "layerdrop")
-    kept = [
-        (layer, name, value)
-        for layer in layers
-        for name in own
-        if isinstance(value := getattr(layer, name, None), float)
-    ]
-    for layer, name, _ in kept:
-        setattr(layer, name, 0.0)
-    for layer in layers:
-        layer.training = True
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.training = False
-        for layer, name, value in kept:
-            setattr(layer, name, value)
-        getattr(model, f"{prefix}_checkpointing_disable")()

@@ -1,0 +1,97 @@
+"""The factors of a map on the input embeddings, while they are being learned."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..attachment import changed_inputs
+from ..batches import Batch
+from ..steer import Steer
+
+RANK = 32
+
+
+@dataclass(eq=False)
+class Factors:
+    """The factors being learned: those of the styles, then the domain's if there is one.
+
+    Args:
+        P: ``(parts, dim, rank)``.
+        Q: ``(parts, dim, rank)``.
+        domain: Whether the last part is the domain, always at strength 1.
+        prompt_only: Change the prompts alone.
+    """
+
+    P: Float[Tensor, "parts dim rank"]
+    Q: Float[Tensor, "parts dim rank"]
+    domain: bool
+    prompt_only: bool
+
+    def strengths(self, batch: Batch) -> Float[Tensor, "rows parts"]:
+        """Of each part on each row."""
+        values = batch.labels.to(self.P.device)
+        if self.domain:
+            values = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
+        return values
+
+    def reading(self, model: nn.Module, batch: Batch) -> contextlib.AbstractContextManager[None]:
+        """Within the block, the model reads this batch steered, each text at its own labels."""
+        values = self.strengths(batch)
+        mask: Tensor | None = None
+        if self.prompt_only:
+            # Targets are what comes after the prompt; pads follow them.
+            mask = (batch.is_target.cumsum(1) == 0)[..., None]
+
+        def change(rows: Tensor) -> Tensor:
+            shift = torch.zeros_like(rows)
+            for P, Q, value in zip(self.P, self.Q, values.T, strict=True):
+                part = (rows @ P.to(rows)) @ Q.T.to(rows)
+                shift = shift + value.to(rows)[:, None, None] * part
+            if mask is not None:
+                shift = shift * mask.to(rows)
+            return rows + shift
+
+        return changed_inputs(model, change)
+
+    @torch.no_grad()
+    def keep_short(self, rows: Float[Tensor, "rows dim"], guard: float) -> None:
+        """Scale a part down whose change is longer than `guard` times the rows, on average."""
+        length = rows.norm(dim=-1).mean()
+        for P, Q in zip(self.P, self.Q, strict=True):
+            ratio = float(((rows @ P) @ Q.T).norm(dim=-1).mean() / length.clamp_min(1e-30))
+            if ratio > guard:
+                Q.mul_(guard / ratio)
+
+    def copy(self) -> Factors:
+        """One that later steps do not touch."""
+        P, Q = self.P.detach().clone(), self.Q.detach().clone()
+        return Factors(P, Q, self.domain, self.prompt_only)
+
+
+def first_factors(
+    dim: int,
+    parts: int,
+    rank: int | None,
+    domain: bool,
+    prompt_only: bool,
+    seed: int,
+    start: Steer | None,
+    device: torch.device,
+) -> Factors:
+    """P at random and Q at zero: the base model; or the steer to begin at."""
+    width = rank or (RANK if start is None else start.rank)
+    width = min(width, dim)
+    generator = torch.Generator().manual_seed(seed)
+    P = torch.randn(parts, dim, width, generator=generator) / dim**0.5
+    Q = torch.zeros(parts, dim, width)
+    known = [] if start is None else [(0, start), (parts - 1, start.domain)]
+    for place, steer in known:
+        if steer is not None and (place == 0 or domain):
+            cut = steer if steer.rank <= width else steer.truncate(width)[0]
+            P[place, :, : cut.rank], Q[place, :, : cut.rank] = cut.P, cut.Q
+    return Factors(P.to(device), Q.to(device), domain, prompt_only)
