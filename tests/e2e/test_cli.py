@@ -335,7 +335,7 @@ def test_evaluate_compares_methods(capsys, folder, data, tmp_path):
     assert report["facts"]["instructions"] == ["Be kind:\n", "Be rude:\n"]
     rows = {row["name"]: row for row in json.loads(out)}
     assert set(rows["instruction"]["figures"]) == {"+1", "-1"}
-    assert rows["swb"]["figures"]["+1"]["acceptability"]["count"] == 2
+    assert rows["swb"]["figures"]["+1.5"]["acceptability"]["count"] == 2
     assert "## negative" in (tmp_path / "report/comparison.md").read_text()
     sentences.write_text("text,verdict\nit is good.,1\n")
     code, _, err = run(capsys, *options)
