@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .calibration import calibrate as measure
 from .errors import InputError
 from .examples import Example, summary
 from .generation import generate
@@ -29,7 +28,8 @@ TOP_P = 0.95
 STRENGTHS = (-3.0, 0.0, 3.0)
 """Of the first steer, so that both sides are among what is written."""
 WORDS = (2, 6)
-OPTIONS = {"rank", "fast", "domain", "weight", "balance", "held_out", "salt", "max_length", "ridge"}
+OPTIONS = {"rank", "fast", "domain", "weight", "balance", "held_out", "salt", "max_length"}
+OPTIONS |= {"ridge", "memory"}
 
 
 def self_train(
@@ -119,7 +119,7 @@ def self_train(
         tokenizer,
         [*examples, *own],
         name=name,
-        calibrate=False,
+        calibrate=calibrate,
         progress=progress,
         **options,
     )
@@ -130,7 +130,4 @@ def self_train(
         "seed": seed,
         "examples": summary(examples),
     }
-    steer = replace(steer, record={**steer.record, "self_training": record})
-    if not calibrate:
-        return steer
-    return measure(model, tokenizer, steer, samples=2, progress=progress)
+    return replace(steer, record={**steer.record, "self_training": record})

@@ -72,6 +72,8 @@ def test_self_training_takes_a_judge(capsys, folder, data, tmp_path):
         (["--site", "input"], "does not go with --site"),
         (["--label", "a", "--label", "b"], "label columns"),
         (["--solver", "paper"], "does not go with --solver"),
+        (["--where", "prompt"], "does not go with --where"),
+        (["--checkpointing"], "does not go with --checkpointing"),
     ):
         code, _, err = run(capsys, *train, *extra, "--out", tmp_path / "other")
         assert (code, message in err) == (2, True), err

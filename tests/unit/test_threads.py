@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+import torch
 
 import lmsteer
 from lmsteer.errors import InputError
@@ -98,3 +99,13 @@ def test_a_steer_left_by_a_dead_thread_does_not_block(llama, steer):
     left.detach()
     with pytest.raises(InputError, match="finite"):
         lmsteer.attach(llama, {steer: float("inf")})
+
+
+def test_the_rows_told_are_those_of_ones_own_thread(llama, tokenizer, steer):
+    from lmsteer.attachment import base_rows, read_hidden
+
+    given = tokenizer("it is", return_tensors="pt")
+    with lmsteer.attach(llama, {steer: 3.0}), base_rows(llama) as rows:
+        llama(**given)
+        in_thread(lambda: llama(**tokenizer("what else", return_tensors="pt")))
+        assert torch.equal(rows(), read_hidden(llama, **given))

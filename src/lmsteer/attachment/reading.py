@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UnsupportedError
 from ..head import head_of, input_tables
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
 
 
 @contextlib.contextmanager
@@ -58,13 +62,11 @@ def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim
     Returns:
         The base rows, before any steer attached at the output site.
     """
-    here = threading.get_ident()
 
-    def stop(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if threading.get_ident() == here:  # another thread may be generating
-            raise _Reached(args[0])
+    def stop(rows: Tensor) -> None:
+        raise _Reached(rows)
 
-    handle = head_of(model).register_forward_pre_hook(stop, prepend=True)
+    handle = _before_head(model, stop)
     try:
         model(**{"use_cache": False, **inputs})
     except _Reached as reached:
@@ -81,14 +83,23 @@ def base_rows(
     model: nn.Module,
 ) -> Iterator[Callable[[], Float[Tensor, "batch *seq dim"]]]:
     """Within the block, tells the rows that the head read last, as they were before any steer."""
-    last: list[Tensor] = []
-
-    def watch(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        last[:] = args[:1]
-
-    # Before the hook of the steers, also where they are attached already.
-    handle = head_of(model).register_forward_pre_hook(watch, prepend=True)
+    last: deque[Tensor] = deque(maxlen=1)
+    handle = _before_head(model, last.append)
     try:
         yield lambda: last[0]
     finally:
         handle.remove()
+
+
+def _before_head(model: nn.Module, told: Callable[[Tensor], None]) -> RemovableHandle:
+    """Tell what the head is about to read in this thread; another may be using the model.
+
+    Before the hook of the steers, also where they are attached already.
+    """
+    here = threading.get_ident()
+
+    def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if threading.get_ident() == here:
+            told(args[0])
+
+    return head_of(model).register_forward_pre_hook(hook, prepend=True)

@@ -210,6 +210,7 @@ def _for_self_training(options: Mapping[str, Any], judge: str | None, texts: int
     from ..self_training import OPTIONS
 
     plain = {"solver": "convex", "site": "output", "chat": False, "steps": None, "resume": False}
+    plain |= {"where": "all", "checkpointing": False}
     for name, value in plain.items():
         if options[name] != value:
             raise InputError(f"--self-train does not go with --{name}")
