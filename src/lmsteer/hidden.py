@@ -50,6 +50,7 @@ def read_states(
     fast: bool = False,
     keep: Keep | None = None,
     workers: Workers = ALONE,
+    within: Callable[[Batch], contextlib.AbstractContextManager[Any]] | None = None,
 ) -> States:
     """Run the frozen trunk once over all texts and keep the rows that predict targets.
 
@@ -62,6 +63,7 @@ def read_states(
         keep: Where to hold the rows; by default in memory up to `Keep.memory`.
         workers: Of several processes each reads its share of the batches. The batches are the
             same however many there are, so the rows are, too.
+        within: Entered around the reading of each batch; what it does to the model acts on it.
     """
     device, where = input_device(model), head_of(model)
     all_batches = list(batch_texts(encoded, _TOKENS_AT_ONCE.get(device.type, 16384)))
@@ -88,13 +90,15 @@ def read_states(
                 batch = pad_batch(encoded, texts)
                 spans = [torch.arange(begins[i], ends[i]) for i in texts]
                 places = torch.cat(spans).to(rows.tensor.device)
-                rows.tensor[places] = _target_rows(model, batch, device).to(rows.tensor)
+                with within(batch) if within else contextlib.nullcontext():
+                    read = _target_rows(model, batch, device)
+                rows.tensor[places] = read.to(rows.tensor)
                 done += 1
                 if done % SAVE_EVERY == 0:
                     rows.save(done)
                 if progress:
-                    read = sum(map(len, mine[:done]))
-                    progress("read", min(read * workers.size, len(encoded)), len(encoded))
+                    count = sum(map(len, mine[:done]))
+                    progress("read", min(count * workers.size, len(encoded)), len(encoded))
     finally:
         model.train(was_training)
         rows.save(done)  # also of a pass that is interrupted

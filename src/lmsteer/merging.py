@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attachment import attach, check_fit
+from .attachment import attach, check_everywhere, check_fit
 from .errors import UnsupportedError
 from .head import decoder_start, head_of, input_device, input_tables, text_config
 from .steer import Steer
@@ -39,13 +39,16 @@ def merge(
 
     Raises:
         MismatchError: A steer of another model.
-        UnsupportedError: A quantised head, or a model that turns out not to score as the steered
-            one does (checked on a few tokens; with `in_place` the model is then spoiled).
+        UnsupportedError: A quantised head, a steer that acts on the prompt alone, or a model that
+            turns out not to score as the steered one does (checked on a few tokens; with
+            `in_place` the model is then spoiled).
     """
     for steer in strengths:
         check_fit(model, steer)
     fixed = {steer: resolve_strength(steer, s) for steer, s in strengths.items()}
     fixed = {steer: s for steer, s in fixed.items() if s}
+    for steer in fixed:
+        check_everywhere(steer, "a merged model")
     head = head_of(model)
     if type(head) is not nn.Linear or not head.weight.is_floating_point():
         raise UnsupportedError(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Site = Literal["output", "input"]
 SITES: tuple[Site, ...] = get_args(Site)
+Reach = Literal["all", "prompt"]
+REACHES: tuple[Reach, ...] = get_args(Reach)
 
 # Two sketches of one head agree to cosine 0.9999 even after 8-bit quantisation; heads of
 # different models are nearly orthogonal.
@@ -74,9 +76,12 @@ class Steer:
             steer), or None. Used only when it is itself given a strength.
         fingerprint: The table it was learned on, or None when unknown.
         record: How it was made, JSON-like: data digest and counts, solver, held-out figures.
+        where: What it was trained to act on: ``"all"`` positions, or the ``"prompt"`` alone.
+            `attach` and `generate` keep to this unless they are told otherwise.
 
     Raises:
-        InputError: Shapes that do not fit, values that are not finite, an unknown site.
+        InputError: Shapes that do not fit, values that are not finite, an unknown site or `where`,
+            a domain part that acts elsewhere.
     """
 
     P: Float[Tensor, "dim rank"]
@@ -86,10 +91,13 @@ class Steer:
     domain: Steer | None = None
     fingerprint: Fingerprint | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    where: Reach = "all"
 
     def __post_init__(self) -> None:
         if self.site not in SITES:
             raise InputError(f"site must be one of {SITES}, was: {self.site!r}")
+        if not isinstance(self.where, str) or self.where not in REACHES:
+            raise InputError(f"where must be one of {REACHES}, was: {self.where!r}")
         if self.P.ndim != 2 or self.P.shape != self.Q.shape or self.P.shape[1] == 0:
             raise InputError(
                 "P and Q must both have shape (dim, rank) with rank >= 1, "
@@ -105,6 +113,11 @@ class Steer:
             raise InputError(
                 f"the domain part must have the same dim as the steer ({self.dim}), "
                 f"was: {self.domain.dim}"
+            )
+        if self.domain is not None and self.domain.where != self.where:
+            raise InputError(
+                f"the domain part must have the same where as the steer ({self.where!r}), "
+                f"was: {self.domain.where!r}"
             )
         # fp32 masters on the CPU; an attachment casts its own copy at the boundary.
         object.__setattr__(self, "P", self.P.detach().to("cpu", torch.float32, copy=True))
@@ -122,6 +135,7 @@ class Steer:
         domain: Steer | None = None,
         fingerprint: Fingerprint | None = None,
         record: Mapping[str, Any] | None = None,
+        where: Reach = "all",
     ) -> Self:
         """The steer whose `matrix` is ``W``, or its best rank-``rank`` approximation.
 
@@ -133,6 +147,7 @@ class Steer:
             domain: Its domain part.
             fingerprint: The table it belongs to.
             record: How it was made.
+            where: What it acts on.
         """
         if W.ndim != 2 or W.shape[0] != W.shape[1]:
             raise InputError(f"W must be a square matrix, was: {tuple(W.shape)}")
@@ -142,7 +157,7 @@ class Steer:
         _check_rank(rank, W.shape[0])
         left, scale, right_t = torch.linalg.svd(W.detach().double().cpu())
         P, Q = _balanced_factors(left, scale, right_t, rank)
-        return cls(P, Q, name, site, domain, fingerprint, record or {})
+        return cls(P, Q, name, site, domain, fingerprint, record or {}, where)
 
     @property
     def dim(self) -> int:
@@ -160,8 +175,10 @@ class Steer:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the numbers, the domain part's included."""
+        """SHA-256 of the numbers and of what they act on, the domain part's included."""
         found = hashlib.sha256(self.P.numpy().tobytes() + self.Q.numpy().tobytes())
+        if self.where != "all":  # steers of old keep the digest they had
+            found.update(self.where.encode())
         if self.domain is not None:
             found.update(self.domain.digest.encode())
         return found.hexdigest()
@@ -215,7 +232,7 @@ class Steer:
         """The sum of both maps: ranks concatenate, and the domain parts are dropped.
 
         Raises:
-            MismatchError: Another site, dim or base model.
+            MismatchError: Another site, `where`, dim or base model.
         """
         if not isinstance(other, Steer):
             return NotImplemented
@@ -223,6 +240,11 @@ class Steer:
             raise MismatchError(
                 f"only steers of the same site and dim can be added; {self.name!r} is "
                 f"{self.site}/{self.dim}, {other.name!r} is {other.site}/{other.dim}"
+            )
+        if self.where != other.where:
+            raise MismatchError(
+                f"{self.name!r} acts on {_told(self.where)} and {other.name!r} on "
+                f"{_told(other.where)}, so they cannot be one steer; attach them side by side"
             )
         mine, theirs = self.fingerprint, other.fingerprint
         if mine is not None and theirs is not None and not mine.matches(theirs):
@@ -271,8 +293,14 @@ class Steer:
         return pull_steer(str(name_or_path), revision=revision)
 
     def __repr__(self) -> str:
+        prompt = ", on the prompt alone" if self.where == "prompt" else ""
         domain = ", with domain" if self.domain is not None else ""
-        return f"Steer({self.name!r}, {self.site}, dim={self.dim}, rank={self.rank}{domain})"
+        shape = f"dim={self.dim}, rank={self.rank}"
+        return f"Steer({self.name!r}, {self.site}{prompt}, {shape}{domain})"
+
+
+def _told(where: Reach) -> str:
+    return "the prompt alone" if where == "prompt" else "every position"
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:

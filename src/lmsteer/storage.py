@@ -50,6 +50,7 @@ def save_steer(steer: Steer, path: str | PathLike[str], *, force: bool = False) 
         "schema": SCHEMA,
         "name": steer.name,
         "site": steer.site,
+        "where": steer.where,
         "dim": steer.dim,
         "rank": steer.rank,
         "label": "strength 1 is what training used for a text labelled +1",
@@ -175,13 +176,15 @@ def _build(folder: Path, facts: dict[str, Any], tensors: dict[str, torch.Tensor]
             revision=facts["base_model"]["revision"],
         )
     name, site = facts["name"], facts["site"]
+    # Folders of old have it in the record alone.
+    where = facts.get("where", facts["record"].get("where", "all"))
     try:
         part = None
         if facts["domain"] is not None:
             P, Q = tensors["domain.P"], tensors["domain.Q"]
             record = facts["domain"]["record"]
-            part = Steer(P, Q, f"{name}.domain", site, None, mark, record)
-        return Steer(tensors["P"], tensors["Q"], name, site, part, mark, facts["record"])
+            part = Steer(P, Q, f"{name}.domain", site, None, mark, record, where)
+        return Steer(tensors["P"], tensors["Q"], name, site, part, mark, facts["record"], where)
     except InputError as error:
         raise ArtefactError(f"{folder}: {error}") from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..errors import MismatchError
+from ..errors import MismatchError, UnsupportedError
 from ..head import fingerprint, head_of, input_tables
 from ..steer import Steer
 
@@ -25,6 +25,21 @@ def check_fit(model: nn.Module, steer: Steer) -> None:
             f"steer {steer.name!r} was trained on other weights{_trained_on(steer)}: the "
             f"fingerprints agree to cosine {wanted.similarity(found):.3f}, 0.99 is needed; "
             "use a steer trained on this model, or lmsteer.transfer"
+        )
+
+
+def check_everywhere(steer: Steer, acting: str) -> None:
+    """Raise UnsupportedError for a steer of the prompt alone, where every position is steered.
+
+    Args:
+        steer: Any.
+        acting: What cannot tell the prompt from the rest, as the message is to name it.
+    """
+    if steer.where != "all":
+        raise UnsupportedError(
+            f"steer {steer.name!r} was trained to act on the prompt alone, and {acting} acts on "
+            "every position alike. Use lmsteer.attach or lmsteer.generate, which steer the prompt "
+            'and nothing else, or train a steer with where="all"'
         )
 
 

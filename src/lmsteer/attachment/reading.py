@@ -46,9 +46,13 @@ class _Reached(Exception):
         self.hidden = hidden
 
 
+CACHE_NAMES = ("cache", "past_key_values")
+
+
 def cache_name(model: nn.Module) -> str:
     """What a model's forward calls its cache: "past_key_values", from transformers 5.24 "cache"."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    new, old = CACHE_NAMES
+    return new if new in inspect.signature(model.forward).parameters else old
 
 
 def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim"]:

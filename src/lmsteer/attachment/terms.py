@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError
 from ..steer import Site
-from .stack import Progress, Stack
+from .positions import Part, Progress
+from .stack import Stack
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Term:
-    """What one attachment adds at one site."""
+    """What one attachment adds at one site, to one part of the positions."""
 
     stack: Stack
     site: Site
+    where: Part | Tensor
     progress: Progress
     expand: int
     modules: list[nn.Module]
@@ -57,7 +59,7 @@ class Term:
     def delta(self, hidden: Float[Tensor, "batch *seq dim"]) -> Tensor | None:
         """The change of each row of `hidden`; None for no change anywhere."""
         length = hidden.shape[1] if hidden.ndim == 3 else 1
-        mask = self.progress.mask(self.site, length, hidden.shape[0])
+        mask = self.progress.mask(self.where, self.site, length, hidden.shape[0])
         if mask is False:
             return None
         stack = self._cast(hidden)

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InputError
 from .display import err, escape, hush_transformers, out, progress_bars
-from .strengths import crossed, read_mix
+from .strengths import crossed, read_mix, tell_prompts
 
 # Prompts, scorers, and whether the style is one to be rid of.
 TASKS: dict[str, tuple[list[str], list[str], bool]] = {
@@ -125,6 +125,7 @@ def evaluate(
         return
     judge, judge_tokenizer = load_model(fluency, device=device) if fluency else (network, tokenizer)
     mixes = crossed(read_mix(steer or [], network))
+    tell_prompts(steer for mix in mixes for steer in mix)
     warnings.simplefilter("ignore", StrengthWarning)
     groups: dict[str, list[tuple[str, Any]]] = {}
     shown: list[Any] = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..steer import Steer
 from ..storage import load_steer, read_steer
 from ..strengths import resolve_strength
+from .display import err, escape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +34,16 @@ def read_mix(specs: Sequence[str], model: nn.Module | None) -> list[tuple[Steer,
         steer = read_steer(name) if model is None else load_steer(name, model)
         mix.append((steer, [resolve_strength(steer, value) for value in values.split(",")]))
     return mix
+
+
+def tell_prompts(steers: Iterable[Steer]) -> None:
+    """Say on stderr which of these steers act on the prompt alone, because they learned it so."""
+    for steer in dict.fromkeys(steers):
+        if steer.where == "prompt":
+            err.print(
+                f"{escape(steer.name)} steers the prompt alone, as it was trained to",
+                soft_wrap=True,
+            )
 
 
 def crossed(mix: Sequence[tuple[Steer, list[float]]]) -> list[dict[Steer, float]]:

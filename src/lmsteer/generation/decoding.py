@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..attachment import Where, alone, attach, base_rows, cache_name, read_hidden
+from ..attachment import alone, attach, base_rows, cache_name, read_hidden
 from ..batches import padded
+from ..errors import UnsupportedError
 from ..head import Head, decoder_start, input_device
 from ..steer import Steer
 from .sampling import Pick, Row
@@ -29,7 +30,7 @@ class Decoding:
     max_new_tokens: int
     min_new_tokens: int = 0
     beams: int = 1
-    where: Where = "all"
+    where: str = "trained"
     share_prompts: bool = True
     base: Head | None = None
     """The head, where the nucleus is the unsteered model's."""
@@ -76,9 +77,13 @@ def decode(
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
     options = dict(how.options)
+    everywhere = _everywhere(batch, how.where)
+    if not everywhere:
+        _check_told_apart(options)
     with alone(model), torch.inference_mode():
-        if how.share_prompts and how.beams == 1 and options.get("use_cache", True):
-            cache = _read_prompts(model, ids, mask, batch, how.where)
+        # Read apart from its last token, a prompt would no longer be told from the response.
+        if everywhere and how.share_prompts and how.beams == 1 and options.get("use_cache", True):
+            cache = _read_prompts(model, ids, mask, batch)
             options |= {} if cache is None else {cache_name(model): cache}
         with (
             attach(model, by_row(batch), where=how.where, expand=how.beams),
@@ -106,6 +111,23 @@ def _unsteered(model: PreTrainedModel, pick: Pick | None, head: Head | None) -> 
         yield
 
 
+def _everywhere(batch: Sequence[Row], where: str) -> bool:
+    """Whether every steer of the batch acts on all positions."""
+    if where != "trained":
+        return where == "all"
+    return all(steer.where == "all" for row in batch for steer, s in row.strengths.items() if s)
+
+
+def _check_told_apart(options: Mapping[str, Any]) -> None:
+    """Refuse options under which a forward call does not tell what is prompt and what response."""
+    if options.get("use_cache", True) is False or options.get("prefill_chunk_size"):
+        raise UnsupportedError(
+            "a steer that acts on the prompt or on the response alone needs the prompt to be read "
+            "in one call and kept in the cache: leave use_cache= and prefill_chunk_size= out, or "
+            'steer all positions with where="all"'
+        )
+
+
 def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
     """Strengths of the batch: plain numbers where all rows agree, else one value a row."""
     steers = dict.fromkeys(steer for row in batch for steer in row.strengths)
@@ -117,7 +139,7 @@ def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
 
 
 def _read_prompts(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, batch: Sequence[Row], where: Where
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, batch: Sequence[Row]
 ) -> Any | None:
     """The cache of all but the last token of each prompt, each different one read once.
 
@@ -139,7 +161,6 @@ def _read_prompts(
     if (
         len(different) == len(batch)
         or ids.shape[1] < 2
-        or where != "all"
         or not takes_positions
         or decoder_start(model) is not None
         or getattr(model, "_is_stateful", False)
