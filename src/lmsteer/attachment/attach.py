@@ -24,15 +24,15 @@ from ..errors import InputError
 from ..head import head_of, input_tables
 from ..steer import Site, Steer
 from ..strengths import resolve_strength, warn_past_range
+from ..wrappers import unwrap
 from .fit import check_fit
+from .hooks import Hook, before
 from .positions import Part, Progress, Where, check_parts, check_where
 from .stack import stack
-from .terms import Term, look_for_hooks
+from .terms import Term
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from torch.utils.hooks import RemovableHandle
 
 Strength = float | str | Float[Tensor, " rows"]
 
@@ -92,7 +92,7 @@ class Attachment:
     def __init__(
         self, model: nn.Module, strengths: Mapping[Steer, Strength], where: Where | str, expand: int
     ) -> None:
-        self._undo: list[Term | RemovableHandle] = []
+        self._undo: list[Term | Hook] = []
         self.strengths: dict[Steer, float | Tensor] = {}
         self.where: dict[Steer, Part | Tensor] = {}
         for steer, given in strengths.items():
@@ -104,10 +104,9 @@ class Attachment:
         if not self.strengths:
             return
         check_parts(model, ((steer.site, part) for steer, part in self.where.items()))
-        look_for_hooks()
         progress = Progress(model)
         if any(isinstance(part, str) and part != "all" for part in self.where.values()):
-            self._undo.append(model.register_forward_pre_hook(progress.watch, with_kwargs=True))
+            self._undo.append(before(unwrap(model), progress.watch, with_kwargs=True))
         try:
             for (site, part), steers in self._groups():
                 modules: list[nn.Module] = (
@@ -129,8 +128,6 @@ class Attachment:
 
     def detach(self) -> None:
         """Undo this attachment; the model is then bitwise what it was. May be called twice."""
-        if self._undo:
-            look_for_hooks()
         while self._undo:
             self._undo.pop().remove()
 
@@ -191,4 +188,4 @@ _LOCKS_LOCK = threading.Lock()
 def alone(model: nn.Module) -> AbstractContextManager[bool]:
     """Keep other threads' `alone` blocks off this model: they wait, so strengths never mix."""
     with _LOCKS_LOCK:
-        return _LOCKS.setdefault(model, threading.RLock())
+        return _LOCKS.setdefault(unwrap(model), threading.RLock())

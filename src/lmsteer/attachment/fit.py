@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import nn
 
 from ..errors import MismatchError, UnsupportedError
-from ..head import fingerprint, head_of, input_tables
+from ..head import fingerprint, head_dim, input_tables
 from ..steer import Steer
 
 
 def check_fit(model: nn.Module, steer: Steer) -> None:
     """Raise MismatchError unless the steer was made for this model's embeddings."""
     found = fingerprint(model, steer.site)
-    dim = head_of(model).in_features if steer.site == "output" else input_dim(model)
+    dim = head_dim(model) if steer.site == "output" else input_dim(model)
     if steer.dim != dim:
         raise MismatchError(
             f"steer {steer.name!r} acts on embeddings of dim {steer.dim}, but this model's "
@@ -50,4 +50,4 @@ def _trained_on(steer: Steer) -> str:
 
 def input_dim(model: nn.Module) -> int:
     """Width of the input embeddings."""
-    return input_tables(model)[0].weight.shape[1]
+    return int(input_tables(model)[0].weight.shape[1])

@@ -11,7 +11,9 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError, UnsupportedError
+from ..head import is_stateful
 from ..steer import Site
+from ..wrappers import learned_prompt, name_of, unwrap
 from .reading import CACHE_NAMES, cache_name
 
 Part = Literal["all", "prompt", "response"]
@@ -39,7 +41,7 @@ class Progress:
     """Knows, within one forward call, which positions are prompt and which are response."""
 
     def __init__(self, model: nn.Module) -> None:
-        names = list(inspect.signature(model.forward).parameters)
+        names = list(inspect.signature(unwrap(model).forward).parameters)
         own = cache_name(model)
         self.place = names.index(own) if own in names else None
         # Forward calls that still give it by its old name are understood by the model, so here too.
@@ -83,15 +85,33 @@ def _is_empty(cache: Any) -> bool:
 
 def check_parts(model: nn.Module, acting: Iterable[tuple[Site, Part | Tensor]]) -> None:
     """Raise UnsupportedError where this model's prompt and response cannot be told apart."""
+    acting = list(acting)
     apart = [site for site, where in acting if isinstance(where, str) and where != "all"]
-    config: Any = model.config
-    if apart and getattr(config, "is_encoder_decoder", False):
+    inside: Any = unwrap(model)
+    if any(not isinstance(where, str) or where != "all" for _, where in acting):
+        _check_signature(model, inside)
+    if apart and getattr(inside.config, "is_encoder_decoder", False):
         raise UnsupportedError(
             'where="all" is all that encoder-decoder models take: which of their positions are '
             "prompt and which are response is not known to the tables"
         )
-    if "input" in apart and getattr(model, "_is_stateful", False):
+    if "input" in apart and is_stateful(model):
         raise UnsupportedError(
-            f"{type(model).__name__} keeps a state from which prompt and response cannot "
+            f"{type(inside).__name__} keeps a state from which prompt and response cannot "
             'be told apart; at the input site where="all" is all that it takes'
+        )
+
+
+def _check_signature(model: nn.Module, inside: Any) -> None:
+    """Where positions count, the forward that is called has to be the one that is known."""
+    if learned_prompt(model) is not None:
+        raise UnsupportedError(
+            f"{name_of(model)} reads a learned prompt before every text, so that positions are no "
+            'longer those of the text; where="all" is all that it takes'
+        )
+    if "input_ids" not in inspect.signature(inside.forward).parameters:
+        raise UnsupportedError(
+            f"{type(inside).__name__} does not say what its forward is called with, so prompt and "
+            "response cannot be told apart. If it is wrapped around a model, give the model "
+            'inside; else steer all positions with where="all"'
         )

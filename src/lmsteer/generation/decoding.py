@@ -15,8 +15,9 @@ from torch import Tensor
 from ..attachment import alone, attach, base_rows, cache_name, read_hidden
 from ..batches import padded
 from ..errors import UnsupportedError
-from ..head import Head, decoder_start, input_device
+from ..head import Head, decoder_start, input_device, is_stateful
 from ..steer import Steer
+from ..wrappers import learned_prompt, unwrap
 from .sampling import Pick, Row
 
 if TYPE_CHECKING:
@@ -60,10 +61,12 @@ def decode(
     pad = tokenizer.pad_token_id
     pad = next(i for i in (pad, tokenizer.eos_token_id, 0) if i is not None)
     start = decoder_start(model)
+    # A prompt that PEFT has learned is put before the text by PEFT's own generate.
+    writer: Any = learned_prompt(model) or unwrap(model)
     # A decoder goes on at the right end; an encoder may count positions from the left.
     ids, mask = padded(encoded, pad, left=start is None)
     ids, mask = ids.to(input_device(model)), mask.to(input_device(model))
-    defaults = model.generation_config
+    defaults = writer.generation_config
     config = GenerationConfig(
         max_new_tokens=how.max_new_tokens,
         min_new_tokens=how.min_new_tokens or None,
@@ -89,7 +92,7 @@ def decode(
             attach(model, by_row(batch), where=how.where, expand=how.beams),
             _unsteered(model, pick, how.base),
         ):
-            output = model.generate(  # type: ignore[operator]
+            output = writer.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=config,
@@ -157,19 +160,21 @@ def _read_prompts(
         for row in batch
     ]
     different = dict.fromkeys(keys)
-    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    inside: Any = unwrap(model)
+    takes_positions = "position_ids" in inspect.signature(inside.forward).parameters
     if (
         len(different) == len(batch)
         or ids.shape[1] < 2
         or not takes_positions
         or decoder_start(model) is not None
-        or getattr(model, "_is_stateful", False)
+        or is_stateful(model)
+        or learned_prompt(model) is not None
     ):
         return None
     first = [keys.index(key) for key in different]
     number = {key: i for i, key in enumerate(different)}
     read = mask[first, :-1]
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache(config=inside.config)
     reading = {
         steer: strength
         for steer, strength in by_row([batch[i] for i in first]).items()

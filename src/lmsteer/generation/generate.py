@@ -11,7 +11,7 @@ import torch
 from ..attachment import check_where
 from ..encoding import as_chat, encoder_ids, prompt_ids
 from ..errors import InputError, MismatchError
-from ..head import decoder_start, head_device, head_dtype
+from ..head import decoder_start, head_device, head_dtype, is_stateful
 from ..hidden import Progress, read_head
 from ..steer import Steer
 from ..strengths import resolve_strength
@@ -136,7 +136,7 @@ def generate(
     texts: list[list[str]] = [[]] * len(rows)
     done = 0
     lengths = [len(encoded[row.prompt]) for row in rows]
-    for part in _batches(order, lengths, batch_size, even=getattr(model, "_is_stateful", False)):
+    for part in _batches(order, lengths, batch_size, even=is_stateful(model)):
         batch = [rows[i] for i in part]
         pick = None
         if beams == 1:

@@ -13,8 +13,8 @@ from ..cache import Keep
 from ..encoding import Weight
 from ..errors import InputError
 from ..examples import Example, digest_of
-from ..head import sample_digest
 from ..hidden import Progress
+from ..sketch import sample_digest
 from ..steer import REACHES, SITES, Reach, Site, Steer
 
 Solver = Literal["convex", "cached", "paper"]
