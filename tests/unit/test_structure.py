@@ -15,6 +15,7 @@ FLOORS = [
         "attachment",
         "composition",
         "examples",
+        "split",
         "batches",
         "encoding",
         "readers",

@@ -35,18 +35,18 @@ def fail(message: str) -> None:
 
 def show_warnings() -> None:
     """Our own warnings as a line on stderr, without Python's file names and source lines."""
-    from ..strengths import StrengthWarning
+    from ..errors import LmsteerWarning
 
     plain = warnings.showwarning
 
     def shown(message: Any, category: Any, *rest: Any, **more: Any) -> None:
-        if issubclass(category, StrengthWarning):
+        if issubclass(category, LmsteerWarning):
             err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
         else:
             plain(message, category, *rest, **more)
 
     warnings.showwarning = shown
-    warnings.simplefilter("once", StrengthWarning)
+    warnings.simplefilter("once", LmsteerWarning)
 
 
 def escape(text: str) -> str:
