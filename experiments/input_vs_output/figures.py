@@ -24,7 +24,7 @@ from typing import Any
 
 from common import RESULTS
 
-from lmsteer.plotting import COLOURS, pyplot
+from lmsteer.plotting import COLOURS, subplots
 
 Rows = Mapping[str, Any]
 COST = "perplexity, times the unsteered"
@@ -78,9 +78,9 @@ def against_cost(axis: Any, steers: Rows, effect: str, cost: Any) -> None:
     axis.set_xlabel(COST)
 
 
-def reading(plot: Any, rows: Rows) -> Any:
+def reading(rows: Rows) -> Any:
     """Both frames by both costs."""
-    figure, axes = plot.subplots(2, 2, figsize=(8.4, 6.4))
+    figure, axes = subplots(2, 2, figsize=(8.4, 6.4))
     for row, (frame, title) in zip(
         axes, (("review", "after a review"), ("toxicity", "after a quotation")), strict=True
     ):
@@ -92,10 +92,10 @@ def reading(plot: Any, rows: Rows) -> Any:
     return figure
 
 
-def writing(plot: Any, rows: Rows) -> Any:
+def writing(rows: Rows) -> Any:
     """One panel a judge."""
     judges = list(dict.fromkeys(found["judge"] for found in rows.values()))
-    figure, axes = plot.subplots(1, len(judges), figsize=(4.2 * len(judges), 3.4), squeeze=False)
+    figure, axes = subplots(1, len(judges), figsize=(4.2 * len(judges), 3.4), squeeze=False)
     for axis, judge in zip(axes[0], judges, strict=True):
         steers = {name: found for name, found in rows.items() if found["judge"] == judge}
         against_cost(axis, steers, "style", "ratio")
@@ -104,9 +104,9 @@ def writing(plot: Any, rows: Rows) -> Any:
     return figure
 
 
-def stability(plot: Any, rows: Rows) -> Any:
+def stability(rows: Rows) -> Any:
     """Four figures, the mean of both signs."""
-    figure, axes = plot.subplots(2, 2, figsize=(8.4, 6.0), sharex=True)
+    figure, axes = subplots(2, 2, figsize=(8.4, 6.0), sharex=True)
     titles = {
         "perplexity": "perplexity of given text, times the unsteered",
         "cola": "CoLA, AUC",
@@ -135,9 +135,9 @@ def stability(plot: Any, rows: Rows) -> Any:
     return figure
 
 
-def instructions(plot: Any, rows: Rows) -> Any:
+def instructions(rows: Rows) -> Any:
     """What each contrast is about, and what it costs."""
-    figure, axes = plot.subplots(2, 2, figsize=(8.4, 6.0), sharex=True)
+    figure, axes = subplots(2, 2, figsize=(8.4, 6.0), sharex=True)
     shown = (("obey", "both", "animal and name told"), ("dialogue", "dialogue", "direct speech"))
     for column, (contrast, key, title) in zip(axes.T, shown, strict=True):
         places = {n.split(": ")[1]: r for n, r in rows.items() if n.startswith(f"{contrast}:")}
@@ -167,16 +167,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
     folder = parser.parse_args().results
-    plot = pyplot()
     for draw in (reading, writing, stability, instructions):
         path = folder / f"{draw.__name__}.json"
         if not path.exists():
             print(f"{path.name}: not measured yet")
             continue
-        figure = draw(plot, json.loads(path.read_text(encoding="utf-8"))["rows"])
+        figure = draw(json.loads(path.read_text(encoding="utf-8"))["rows"])
         figure.tight_layout()
         figure.savefig(path.with_suffix(".png"), dpi=130)
-        plot.close(figure)
         print(path.with_suffix(".png").name)
 
 

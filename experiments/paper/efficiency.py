@@ -29,7 +29,7 @@ from lmsteer.calibration import divergence
 from lmsteer.hidden import read_head, read_states
 from lmsteer.metrics import bootstrap, perplexity
 from lmsteer.metrics.perplexity import encode_records
-from lmsteer.plotting import COLOURS, pyplot
+from lmsteer.plotting import COLOURS, subplots
 from lmsteer.strengths import strength_at_kl
 
 LEVELS = (0.05, 0.15, 0.4)
@@ -222,8 +222,7 @@ def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
         )
     lines += ["", f"![{name}]({name}.png)"]
     setting.write(name, plain, lines)
-    plot = pyplot()
-    figure, axis = plot.subplots(figsize=(5.2, 3.6))
+    figure, axis = subplots(figsize=(5.2, 3.6))
     names = list(dict.fromkeys(row["variant"] for row in found))
     for variant, colour in zip(names, COLOURS * len(names), strict=False):
         for number, row in enumerate(r for r in found if r["variant"] == variant):
@@ -242,7 +241,6 @@ def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
     axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(RESULTS / f"{name}.png", dpi=130)
-    plot.close(figure)
 
 
 if __name__ == "__main__":

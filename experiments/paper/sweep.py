@@ -25,7 +25,7 @@ from styles import rows
 import lmsteer
 from lmsteer.evaluation import measure, resumable
 from lmsteer.metrics import Estimate, load_scorer, perplexity
-from lmsteer.plotting import COLOURS, pyplot
+from lmsteer.plotting import COLOURS, subplots
 
 Tables = Mapping[str, Mapping[float, Mapping[str, Estimate]]]
 STYLE = {"sentiment": "sentiment", "detox": "toxicity.any"}
@@ -189,8 +189,7 @@ def _paper(group: str, strength: float) -> list[tuple[float, float, float | None
 
 
 def _figure(path: Path, task: str, tables: Tables, model: str) -> None:
-    plot = pyplot()
-    figure, axis = plot.subplots(figsize=(6.0, 4.4))
+    figure, axis = subplots(figsize=(6.0, 4.4))
     style = STYLE[task]
     for (group, table), colour in zip(tables.items(), COLOURS, strict=False):
         base = table[0.0]["perplexity"].value
@@ -215,7 +214,6 @@ def _figure(path: Path, task: str, tables: Tables, model: str) -> None:
     axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)
 
 
 if __name__ == "__main__":

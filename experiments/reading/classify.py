@@ -24,7 +24,7 @@ import lmsteer
 from lmsteer.evaluation import environment
 from lmsteer.interpretation import evidence
 from lmsteer.metrics import load_scorer
-from lmsteer.plotting import COLOURS, pyplot
+from lmsteer.plotting import COLOURS, subplots
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bundled_model"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
@@ -123,8 +123,7 @@ def _report(told: dict[str, dict]) -> None:
         lines.append(f"| {key} | {' | '.join(shown)} |")
     lines += ["", "![reliability](reliability.png)", ""]
     (HERE / "README.md").write_text("\n".join(lines), encoding="utf-8")
-    plot = pyplot()
-    figure, axes = plot.subplots(1, 2, figsize=(8.4, 3.8), sharey=True)
+    figure, axes = subplots(1, 2, figsize=(8.4, 3.8), sharey=True)
     keys = [k for k in told if "bundled, domain on" in k]
     for axis, kind in zip(axes, ("bins", "per token bins"), strict=True):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
@@ -140,7 +139,6 @@ def _report(told: dict[str, dict]) -> None:
     axes[0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(HERE / "reliability.png", dpi=130)
-    plot.close(figure)
 
 
 if __name__ == "__main__":

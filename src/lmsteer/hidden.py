@@ -138,6 +138,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Within the block no parameter of the model gathers a gradient; then each is as it was."""
+    asked = [p for p in model.parameters() if p.requires_grad]
+    for parameter in asked:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asked:
+            parameter.requires_grad_(True)
+
+
 def autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:
     """bf16 within the block, where it is wanted and the hardware has products of it."""
     dtype = fast_dtype(device)

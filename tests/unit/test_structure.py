@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
-    {"errors", "steer", "card", "plotting", "workers", "heap", "wrappers", "sketch"},
+    {"errors", "steer", "card", "plotting", "workers", "wrappers", "sketch"},
     {
         "strengths",
         "head",

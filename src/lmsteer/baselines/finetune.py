@@ -13,7 +13,7 @@ from ..batches import Batch, batch_texts, mixed_batches, pad_batch
 from ..encoding import Encoded, encode
 from ..examples import Example
 from ..head import input_device
-from ..hidden import Progress, autocast, target_losses
+from ..hidden import Progress, autocast, evaluating, target_losses
 from ..split import split_held_out
 
 if TYPE_CHECKING:
@@ -67,8 +67,6 @@ def finetune(
     kept, held_out = split_held_out([examples[i] for i in encoded.source], 0.1)
     device = input_device(model)
     asked = {p: p.requires_grad for p in model.parameters()}
-    was_training = model.training
-    model.eval()
     wanted = set(parameters)
     for parameter in asked:
         parameter.requires_grad_(parameter in wanted)
@@ -79,37 +77,37 @@ def finetune(
         optimiser, lambda step: min((step + 1) / warm, (total - step) / max(1, total - warm))
     )
     shuffler = random.Random(seed)
-    course = [_mean(model, encoded.only(held_out), loss)] if held_out else []
-    best = [p.detach().clone() for p in parameters]
-    try:
-        for done in range(passes):
-            batches = mixed_batches(encoded, kept, BATCH, shuffler)
-            for number, texts in enumerate(batches):
-                optimiser.zero_grad()
-                chosen = encoded.only(texts)
-                mass = int(chosen.target_counts.sum()) if per == "token" else len(texts)
-                for part in batch_texts(chosen, TOKENS_AT_ONCE):
-                    with autocast(device, True):
-                        losses = loss(model, pad_batch(chosen, part))
-                    (losses.sum() / mass).backward()
-                nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimiser.step()
-                schedule.step()
-                if progress:
-                    seen = min((number + 1) * BATCH, len(kept))
-                    progress(stage, done * len(kept) + seen, passes * len(kept))
-            if held_out:
-                course.append(_mean(model, encoded.only(held_out), loss))
-            if not held_out or course[-1] <= min(course):
-                best = [p.detach().clone() for p in parameters]
-        with torch.no_grad():
-            for parameter, value in zip(parameters, best, strict=True):
-                parameter.copy_(value)
-    finally:
-        for parameter, wish in asked.items():
-            parameter.requires_grad_(wish)
-            parameter.grad = None
-        model.train(was_training)
+    with evaluating(model):
+        course = [_mean(model, encoded.only(held_out), loss)] if held_out else []
+        best = [p.detach().clone() for p in parameters]
+        try:
+            for done in range(passes):
+                batches = mixed_batches(encoded, kept, BATCH, shuffler)
+                for number, texts in enumerate(batches):
+                    optimiser.zero_grad()
+                    chosen = encoded.only(texts)
+                    mass = int(chosen.target_counts.sum()) if per == "token" else len(texts)
+                    for part in batch_texts(chosen, TOKENS_AT_ONCE):
+                        with autocast(device, True):
+                            losses = loss(model, pad_batch(chosen, part))
+                        (losses.sum() / mass).backward()
+                    nn.utils.clip_grad_norm_(parameters, 1.0)
+                    optimiser.step()
+                    schedule.step()
+                    if progress:
+                        seen = min((number + 1) * BATCH, len(kept))
+                        progress(stage, done * len(kept) + seen, passes * len(kept))
+                if held_out:
+                    course.append(_mean(model, encoded.only(held_out), loss))
+                if not held_out or course[-1] <= min(course):
+                    best = [p.detach().clone() for p in parameters]
+            with torch.no_grad():
+                for parameter, value in zip(parameters, best, strict=True):
+                    parameter.copy_(value)
+        finally:
+            for parameter, wish in asked.items():
+                parameter.requires_grad_(wish)
+                parameter.grad = None
     return course
 
 

@@ -17,7 +17,7 @@ from ..encoding import encode
 from ..errors import UnsupportedError
 from ..examples import Example, sides
 from ..head import decoder_start, input_device
-from ..hidden import Progress
+from ..hidden import Progress, evaluating
 from .finetune import MAX_LENGTH
 from .method import Method
 from .perturbed import Perturbed
@@ -104,22 +104,17 @@ def mean_states(
     """
     encoded = encode(tokenizer, examples, max_length=MAX_LENGTH)
     found = np.empty((len(encoded), 0))
-    was_training = model.training
-    model.eval()
     done = 0
-    try:
-        with torch.inference_mode():
-            for texts in batch_texts(encoded, TOKENS_AT_ONCE):
-                batch = pad_batch(encoded, texts)
-                hidden = read_hidden(model, **batch.inputs(input_device(model))).float()
-                mask = batch.attention_mask.to(hidden)[..., None]
-                means = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
-                if not found.shape[1]:
-                    found = np.empty((len(encoded), means.shape[1]))
-                found[texts] = means
-                done += len(texts)
-                if progress:
-                    progress("fit", done, len(encoded))
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        for texts in batch_texts(encoded, TOKENS_AT_ONCE):
+            batch = pad_batch(encoded, texts)
+            hidden = read_hidden(model, **batch.inputs(input_device(model))).float()
+            mask = batch.attention_mask.to(hidden)[..., None]
+            means = ((hidden * mask).sum(1) / mask.sum(1)).cpu().numpy()
+            if not found.shape[1]:
+                found = np.empty((len(encoded), means.shape[1]))
+            found[texts] = means
+            done += len(texts)
+            if progress:
+                progress("fit", done, len(encoded))
     return found, (encoded.labels[:, 0] > 0).numpy()

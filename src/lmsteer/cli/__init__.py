@@ -11,12 +11,13 @@ from ..errors import LmsteerError
 from .calibrate import calibrate
 from .compose import compose
 from .demo import demo
-from .display import fail, show_warnings
+from .display import fail, show_warnings, unhushed
 from .evaluate import evaluate
 from .explain import explain
 from .export import export
 from .generate import generate
 from .grid import grid
+from .heap import keep
 from .import_ import import_
 from .push import push
 from .show import list_, show
@@ -51,9 +52,16 @@ app.command()(push)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point of the `lmsteer` command; exits with 2 on a user's mistake."""
+    """Entry point of the `lmsteer` command; exits with 2 on a user's mistake.
+
+    Args:
+        arguments: Of a call from within Python, which is left as it was afterwards; None: this is
+            the command's own process, and its arguments are the process's.
+    """
+    if arguments is None:
+        keep()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), unhushed():
             show_warnings()
             app(arguments)  # typer itself tells of unknown options and exits with 2
     except LmsteerError as error:

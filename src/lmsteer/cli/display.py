@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -79,10 +80,40 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Callback | None]:
         yield update
 
 
+_UNDO: list[Callable[[], object]] = []
+
+
 def hush_transformers() -> None:
     """No weight-loading bars and advice of other libraries between our own lines."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if _UNDO:
+        return
+    from huggingface_hub import utils
     from transformers.utils import logging
 
+    hub: Any = utils
+    if "TOKENIZERS_PARALLELISM" not in os.environ:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        _UNDO.append(lambda: os.environ.pop("TOKENIZERS_PARALLELISM", None))
+    verbosity = logging.get_verbosity()
+    _UNDO.append(lambda: logging.set_verbosity(verbosity))
+    if logging.is_progress_bar_enabled():
+        _UNDO.append(logging.enable_progress_bar)  # which shows the Hub's bars too
+    off = hub.are_progress_bars_disabled()
+    _UNDO.append(hub.disable_progress_bars if off else hub.enable_progress_bars)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def unhushed() -> Iterator[None]:
+    """After the block the other libraries are as loud as they were before.
+
+    Typer also puts a hook of its own in the way of exceptions that nobody catches.
+    """
+    hook = sys.excepthook
+    try:
+        yield
+    finally:
+        sys.excepthook = hook
+        while _UNDO:
+            _UNDO.pop(0)()

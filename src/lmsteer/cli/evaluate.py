@@ -126,7 +126,6 @@ def evaluate(
     judge, judge_tokenizer = load_model(fluency, device=device) if fluency else (network, tokenizer)
     mixes = crossed(read_mix(steer or [], network))
     tell_prompts(steer for mix in mixes for steer in mix)
-    warnings.simplefilter("ignore", StrengthWarning)
     groups: dict[str, list[tuple[str, Any]]] = {}
     shown: list[Any] = []
     for file in files:
@@ -144,7 +143,8 @@ def evaluate(
             "nucleus": nucleus,
             "seed": seed,
         }
-        with progress_bars(quiet=json_) as progress:
+        with warnings.catch_warnings(), progress_bars(quiet=json_) as progress:
+            warnings.simplefilter("ignore", StrengthWarning)
             records = resumable(
                 out_folder / group,
                 settings,

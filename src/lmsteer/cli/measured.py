@@ -42,10 +42,10 @@ def measured(
     from ..evaluation.measure import measure
     from ..generation import generate
 
-    warnings.simplefilter("ignore", StrengthWarning)  # to go past the safe range is the purpose
     tell_prompts(steer for mix in mixes for steer in mix)
     found = []
-    with progress_bars(quiet=quiet) as progress:
+    with warnings.catch_warnings(), progress_bars(quiet=quiet) as progress:
+        warnings.simplefilter("ignore", StrengthWarning)  # past the safe range is the purpose
         records = generate(
             network,
             tokenizer,

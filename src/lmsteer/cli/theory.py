@@ -38,7 +38,7 @@ def theory(
 
     Example: lmsteer theory --only exact --only softmax --out figures
     """
-    from ..plotting import pyplot
+    from ..plotting import check_matplotlib
     from ..theory import PARTS
     from ..theory.figures import draw
 
@@ -49,7 +49,7 @@ def theory(
     if seed < 0:
         raise InputError(f"--seed must be at least 0, was: {seed}")
     if folder is not None:
-        pyplot()  # a missing matplotlib is told before the work, not after
+        check_matplotlib()  # a missing matplotlib is told before the work, not after
         folder.mkdir(parents=True, exist_ok=True)
     hush_transformers()
     parts = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..metrics import Estimate
-from ..plotting import COLOURS, pyplot
+from ..plotting import COLOURS, check_matplotlib, subplots
 from .curves import Point, best_within
 from .rows import Row
 
@@ -136,10 +136,10 @@ def _everything(rows: Sequence[Row]) -> list[str]:
 def _figure(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal]) -> bool:
     """Style against perplexity, one panel a goal, one line a method."""
     try:
-        plot = pyplot()
+        check_matplotlib()
     except ImportError:
         return False
-    figure, axes = plot.subplots(1, len(goals), figsize=(6.0 * len(goals), 4.8), squeeze=False)
+    figure, axes = subplots(1, len(goals), figsize=(6.0 * len(goals), 4.8), squeeze=False)
     for axis, (name, goal) in zip(axes[0], goals.items(), strict=True):
         for number, row in enumerate(rows):
             found = points(row, goal)
@@ -160,5 +160,4 @@ def _figure(path: Path, rows: Sequence[Row], goals: Mapping[str, Goal]) -> bool:
     axes[0][-1].legend(fontsize=7, ncols=2)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)
     return True

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 
 from ..metrics import Estimate
-from ..plotting import COLOURS, pyplot
+from ..plotting import COLOURS, subplots
 
 
 def strength_figure(
@@ -17,8 +17,7 @@ def strength_figure(
     title: str,
 ) -> None:
     """Each figure of `shown` against strength, one panel each, with its interval."""
-    plot = pyplot()
-    figure, axes = plot.subplots(1, len(shown), figsize=(3.6 * len(shown), 3.2), squeeze=False)
+    figure, axes = subplots(1, len(shown), figsize=(3.6 * len(shown), 3.2), squeeze=False)
     for axis, name, colour in zip(axes[0], shown, COLOURS * len(shown), strict=False):
         values = [row[name].value for row in rows]
         low, high = [row[name].low for row in rows], [row[name].high for row in rows]
@@ -30,7 +29,6 @@ def strength_figure(
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)
 
 
 def tradeoff_figure(
@@ -40,8 +38,7 @@ def tradeoff_figure(
     title: str,
 ) -> None:
     """Style against perplexity, one line a group, one labelled point a mix of strengths."""
-    plot = pyplot()
-    figure, axis = plot.subplots(figsize=(5.6, 4.2))
+    figure, axis = subplots(figsize=(5.6, 4.2))
     for (group, points), colour in zip(groups.items(), COLOURS * len(groups), strict=False):
         x = [row["perplexity"].value for _, row in points]
         y = [row[style].value for _, row in points]
@@ -60,7 +57,6 @@ def tradeoff_figure(
         axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)
 
 
 def grid_figure(
@@ -71,8 +67,7 @@ def grid_figure(
     shown: Sequence[str],
 ) -> None:
     """Two steers' strengths on the axes, one panel for each figure of `shown`, its values in it."""
-    plot = pyplot()
-    figure, axes = plot.subplots(1, len(shown), figsize=(4.0 * len(shown), 3.6), squeeze=False)
+    figure, axes = subplots(1, len(shown), figsize=(4.0 * len(shown), 3.6), squeeze=False)
     for axis, name in zip(axes[0], shown, strict=True):
         values = [[rows[a, b][name].value for a in strengths] for b in strengths]
         image = axis.imshow(values, origin="lower", cmap="viridis", aspect="auto")
@@ -90,4 +85,3 @@ def grid_figure(
         figure.colorbar(image, ax=axis, fraction=0.046)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)

@@ -16,6 +16,7 @@ from ..attachment import alone, around, attach, base_rows, cache_name, read_hidd
 from ..batches import padded
 from ..errors import InputError, UnsupportedError
 from ..head import Head, decoder_start, input_device, is_stateful
+from ..hidden import evaluating
 from ..steer import Steer
 from ..wrappers import learned_prompt, unwrap
 from .sampling import Pick, Row
@@ -82,7 +83,7 @@ def decode(
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
     options = dict(how.options)
-    with alone(model), torch.inference_mode():
+    with alone(model), evaluating(model), torch.inference_mode():
         if around(model) != how.before:
             raise InputError(
                 "steers were attached to this model, or detached from it, while it was writing: "

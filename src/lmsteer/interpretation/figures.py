@@ -7,7 +7,7 @@ from os import PathLike
 
 import numpy as np
 
-from ..plotting import COLOURS, pyplot
+from ..plotting import COLOURS, subplots
 from .value import StyleValue
 from .words import Shift
 
@@ -16,9 +16,8 @@ def words_figure(
     path: str | PathLike[str], gains: Sequence[Shift], losses: Sequence[Shift], title: str
 ) -> None:
     """The words that gain and lose most, as bars."""
-    plot = pyplot()
     rows = [*losses, *reversed(gains)]
-    figure, axis = plot.subplots(figsize=(4.6, 0.21 * max(4, len(rows)) + 0.9))
+    figure, axis = subplots(figsize=(4.6, 0.21 * max(4, len(rows)) + 0.9))
     colours = [COLOURS[0] if row.change > 0 else COLOURS[1] for row in rows]
     axis.barh(range(len(rows)), [row.change for row in rows], color=colours)
     axis.set_yticks(range(len(rows)), [row.word for row in rows], fontsize=7)
@@ -28,15 +27,13 @@ def words_figure(
     axis.margins(y=0.01)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)
 
 
 def value_figure(
     path: str | PathLike[str], values: Sequence[StyleValue], names: Sequence[str], title: str
 ) -> None:
     """The likelihood of each text against strength, its maximum marked."""
-    plot = pyplot()
-    figure, axis = plot.subplots(figsize=(5.2, 3.6))
+    figure, axis = subplots(figsize=(5.2, 3.6))
     for value, name, colour in zip(values, names, COLOURS * len(values), strict=False):
         axis.plot(value.strengths, value.curve, color=colour, label=f"{value.value:+.2f}  {name}")
         axis.axvline(value.value, color=colour, linewidth=0.8, linestyle=":")
@@ -46,14 +43,12 @@ def value_figure(
     axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)
 
 
 def overlaps_figure(path: str | PathLike[str], found: np.ndarray, names: Sequence[str]) -> None:
     """Overlap of steers' leading subspaces as a heat map."""
-    plot = pyplot()
     side = 1.6 + 0.6 * len(names)
-    figure, axis = plot.subplots(figsize=(side + 0.6, side))
+    figure, axis = subplots(figsize=(side + 0.6, side))
     image = axis.imshow(found, vmin=0, vmax=1, cmap="viridis")
     for i, row in enumerate(found):
         for j, value in enumerate(row):
@@ -65,4 +60,3 @@ def overlaps_figure(path: str | PathLike[str], found: np.ndarray, names: Sequenc
     figure.colorbar(image, ax=axis, fraction=0.046)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
-    plot.close(figure)

@@ -15,7 +15,7 @@ from ..attachment import check_everywhere, check_fit, read_hidden
 from ..encoding import encode_pairs, prompt_ids
 from ..errors import UnsupportedError
 from ..head import decoder_start, input_device, input_tables
-from ..hidden import read_head, read_states
+from ..hidden import evaluating, read_head, read_states
 from ..readers import read_prompts
 from ..steer import Steer
 
@@ -208,7 +208,8 @@ class _Whole:
         if not numbers:
             return
         ids = torch.tensor([[*self.before, n] for n in numbers], device=input_device(self.model))
-        hidden = read_hidden(self.model, input_ids=ids, attention_mask=torch.ones_like(ids))
+        with evaluating(self.model):
+            hidden = read_hidden(self.model, input_ids=ids, attention_mask=torch.ones_like(ids))
         chances = self.head.logits(hidden[:, -1].to(self.head.weight)).softmax(-1)
         on = chances[:, self.glued].sum(-1).tolist()
         self.known |= {n: chance < 0.5 for n, chance in zip(numbers, on, strict=True)}

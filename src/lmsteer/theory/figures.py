@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plotting import COLOURS, pyplot
+from ..plotting import COLOURS, subplots
 from .composition import GRID
 from .exact import ERRORS, MIXED
 from .learning import EXCESS, KL
@@ -27,13 +27,11 @@ def draw(part: Part, path: str | Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    plot = pyplot()
     panels, drawing = _DRAWINGS[part.name]
-    figure, axes = plot.subplots(1, panels, figsize=(4.6 * panels, 3.4), squeeze=False)
+    figure, axes = subplots(1, panels, figsize=(4.6 * panels, 3.4), squeeze=False)
     drawing(part, axes[0])
     figure.tight_layout()
     figure.savefig(path, dpi=_DPI)
-    plot.close(figure)
 
 
 def _exact(part: Part, axes: Any) -> None:

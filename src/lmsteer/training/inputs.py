@@ -21,7 +21,7 @@ from ..attachment import input_dim, read_hidden
 from ..batches import Batch, batch_texts, mixed_batches, pad_batch
 from ..encoding import Encoded
 from ..head import Head, input_device, input_tables
-from ..hidden import Progress, autocast, evaluating
+from ..hidden import Progress, autocast, evaluating, frozen
 from ..steer import Steer
 from .checkpointing import checkpointed
 from .factors import Factors, first_factors
@@ -92,7 +92,7 @@ def fit_inputs(
     best, best_nll, since = factors.copy(), float("inf"), 0
     course: list[list[float]] = []
     done = 0
-    with evaluating(model), checkpointed(model, checkpointing):
+    with evaluating(model), frozen(model), checkpointed(model, checkpointing):
         for done in range(1, total + 1):
             optimiser.zero_grad()
             rows = _backward(model, head, encoded, next(batches), factors, fast=fast)
@@ -123,7 +123,7 @@ def steered_nll(
     for texts in batch_texts(encoded, TOKENS_AT_ONCE):
         batch = pad_batch(encoded, texts)
         reading = contextlib.nullcontext() if factors is None else factors.reading(model, batch)
-        with reading, autocast(device, fast):
+        with evaluating(model), reading, autocast(device, fast):
             hidden = read_hidden(model, **batch.inputs(device)).float()
         rows, targets, weights = _targets(hidden, batch, encoded)
         total += float((token_nll(head, rows, targets) * weights).sum())

@@ -12,7 +12,6 @@ from torch import nn
 from ..encoding import Weight
 from ..errors import InputError
 from ..examples import Example
-from ..heap import kept
 from ..hidden import Progress
 from ..steer import Reach, Site, Steer
 from .learn import learn
@@ -146,8 +145,7 @@ def train(
         where=where,
         checkpointing=checkpointing,
     )
-    with kept():
-        (steer,) = learn(model, tokenizer, examples, [name or "steer"], options)
+    (steer,) = learn(model, tokenizer, examples, [name or "steer"], options)
     return _calibrated(model, tokenizer, steer, progress) if calibrate else steer
 
 
@@ -181,8 +179,7 @@ def train_jointly(
         InputError: As `train`, or labels that do not fit the names.
     """
     told = Options(**options)
-    with kept():
-        steers = learn(model, tokenizer, examples, names, told)
+    steers = learn(model, tokenizer, examples, names, told)
     if not calibrate:
         return steers
     return [_calibrated(model, tokenizer, steer, told.progress) for steer in steers]
