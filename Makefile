@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: setup demo check test test-slow test-lowest test-engines docs bench
+.PHONY: setup demo check test test-slow test-survival test-lowest test-engines docs bench
 
 setup: $(VENV)/.ready
 
@@ -25,6 +25,9 @@ test: setup  # and which lines of src they run
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+test-survival: setup  # 2,000 saves that are ended by Ctrl-C, by a kill; two writers, 500 saves each
+	LMSTEER_ROUNDS=2000 $(BIN)/pytest -n 0 tests/unit/test_folders.py tests/unit/test_mutations.py
 
 test-lowest: setup  # the oldest transformers that is promised, in an environment of its own
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

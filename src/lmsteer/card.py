@@ -92,8 +92,10 @@ def _strengths(record: Mapping[str, Any]) -> list[str]:
             for k in ("perplexity", "distinct_2")
         ]
         if effect:
-            seen = found[row["strength"]]
-            shown.append(f"{seen['rate']:.3f} [{seen['rate_low']:.3f}, {seen['rate_high']:.3f}]")
+            # None where the table was measured anew at other strengths than the effect.
+            seen = found.get(row["strength"])
+            rate = seen and f"{seen['rate']:.3f} [{seen['rate_low']:.3f}, {seen['rate_high']:.3f}]"
+            shown.append(rate or "")
         lines.append(f"| {' | '.join(shown)} |")
     if effect:
         lines += [

@@ -32,6 +32,8 @@ SITES: tuple[Site, ...] = get_args(Site)
 # different models are nearly orthogonal.
 SAME_MODEL_COSINE = 0.99
 
+FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fingerprint:
@@ -96,7 +98,13 @@ class Steer:
                 f"were: {tuple(self.P.shape)} and {tuple(self.Q.shape)}"
             )
         for factor, values in (("P", self.P), ("Q", self.Q)):
-            if not torch.isfinite(values).all():
+            if values.dtype not in FACTOR_DTYPES:
+                raise InputError(
+                    f"{factor} of steer {self.name!r} must hold floating-point numbers of 16 to 64 "
+                    f"bits, was: {values.dtype}"
+                )
+            # As float32, in which they are kept and in which larger numbers are infinite.
+            if not torch.isfinite(values.float()).all():
                 raise InputError(
                     f"{factor} of steer {self.name!r} holds NaN or infinite values; "
                     "train it again, or fetch the file again if it was downloaded"

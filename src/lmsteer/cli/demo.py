@@ -12,15 +12,15 @@ from rich.table import Table
 
 from .display import err, escape, hush_transformers, out, progress_bars
 
+FOLDER = Path("lmsteer-demo/sentiment")
 SHOWN = ("The film was", "My life is", "The food at the restaurant", "I think that")
 STRENGTHS = (-3.0, 0.0, 3.0)
 
 
 def demo(
-    out_folder: Annotated[Path, typer.Option("--out", help="where to save the steer")] = Path(
-        "lmsteer-demo/sentiment"
-    ),
+    out_folder: Annotated[Path, typer.Option("--out", help="where to save the steer")] = FOLDER,
     model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="print the measured effect as JSON")
     ] = False,
@@ -30,8 +30,11 @@ def demo(
     from ..metrics import masked
     from ..models import load_model
     from ..readers import read_examples, read_prompts
+    from ..storage import check_writable
     from ..training import train
 
+    force = force or out_folder == FOLDER  # what the demo made before it may make again
+    check_writable(out_folder, force=force)
     begun = time.perf_counter()
     hush_transformers()
     network, tokenizer = load_model(model)
@@ -64,7 +67,7 @@ def demo(
         )
         for strength in STRENGTHS
     ]
-    steer.save(out_folder, force=True)
+    steer.save(out_folder, force=force)
     if json_:
         print(json.dumps({"out": str(out_folder), "effect": rows, "record": dict(steer.record)}))
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ import typer
 from ..errors import InputError
 from ..models import load_model
 from ..readers import read_examples
-from ..storage import check_writable
+from ..storage import check_writable, working
 from .display import err, escape, hush_transformers, out, progress_bars
 
 
@@ -88,7 +88,7 @@ def train(
         int, typer.Option(help="with --self-train: how many the model writes")
     ] = 12_000,
     resume: Annotated[
-        bool, typer.Option(help="go on with an interrupted training, kept in OUT.partial")
+        bool, typer.Option(help="go on with an interrupted training, kept inside OUT")
     ] = False,
     fast: Annotated[
         bool, typer.Option(help="bf16 where the hardware has it; --no-fast is float32 throughout")
@@ -115,7 +115,8 @@ def train(
     folders = [out_folder] if len(label) == 1 else [out_folder / column for column in label]
     for folder in folders:
         check_writable(folder, force=force)
-    with joined() as processes:
+    with contextlib.ExitStack() as several:
+        processes = several.enter_context(joined())
         examples = read_examples(
             data,
             text=text,
@@ -129,7 +130,7 @@ def train(
         )
         hush_transformers()
         network, tokenizer = load_model(model, device=device, dtype=dtype)
-        partial = out_folder.with_name(f"{out_folder.name}.partial")
+        work = several.enter_context(working(out_folder, owner=processes.rank == 0))
         options: dict[str, Any] = {
             "rank": rank,
             "seed": seed,
@@ -144,7 +145,7 @@ def train(
             "memory": memory,
             "resume": resume,
             # The input site has no pass to keep: its trunk runs at every step.
-            "folder": partial if site == "output" else None,
+            "folder": work if site == "output" else None,
             "site": site,
             "where": where,
             "checkpointing": checkpointing,
@@ -154,11 +155,10 @@ def train(
         if self_train:
             options = _for_self_training(options, judge, own_texts)
         steers = _fit(network, tokenizer, examples, name, out_folder, label, options, json_)
-    if processes.rank > 0:
-        return
-    for steer, folder in zip(steers, folders, strict=True):
-        steer.save(folder, force=force)
-    shutil.rmtree(partial, ignore_errors=True)
+        if processes.rank > 0:
+            return
+        for steer, folder in zip(steers, folders, strict=True):
+            steer.save(folder, force=force)
     if json_:
         told = [{"out": str(f), **s.record} for s, f in zip(steers, folders, strict=True)]
         out.print_json(json.dumps(told[0] if len(told) == 1 else told))

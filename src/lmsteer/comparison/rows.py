@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..metrics import Estimate
+from ..storage import write_file
 from .methods import METHODS
 
 
@@ -67,9 +67,7 @@ def keep_row(folder: Path, name: str, asked: dict[str, Any], row: Row) -> None:
     """Write a row, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _file_name(name)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"asked": asked, "row": asdict(row)}), encoding="utf-8")
-    os.replace(partial, path)
+    write_file(path, json.dumps({"asked": asked, "row": asdict(row)}))
 
 
 def _estimates(plain: dict[str, Any]) -> dict[str, Estimate]:

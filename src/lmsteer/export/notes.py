@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -10,9 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..steer import Steer
-from ..storage import replacing
-
-MARK = ".lmsteer-export"
+from ..storage import MARK, is_free, place, writing
 
 
 def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:
@@ -35,29 +34,27 @@ def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def fresh_folder(path: str | PathLike[str], *, force: bool) -> Iterator[Path]:
-    """A folder to fill, moved to `path` at the end or removed if anything fails.
+    """A folder to fill, whose files are moved to `path` together at the end, or not at all.
+
+    Of an earlier export the files that are not written again are removed; others never are.
 
     Raises:
         InputError: `path` exists; only an earlier export is replaced, and only by `force`.
     """
-    check_free(path, force=force)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as folder:
+    with writing(path, lambda: check_free(path, force=force), listed=True) as folder:
         yield folder
-        (folder / MARK).write_text("lmsteer export may replace this folder with --force\n")
 
 
 def check_free(path: str | PathLike[str], *, force: bool) -> None:
     """Raise InputError where `fresh_folder` would; call it before long work."""
-    target = Path(path)
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    target = Path(os.path.realpath(path))
+    if is_free(target):
         return
-    if not (target / MARK).is_file():
+    if not place(target, MARK).is_file():
         raise InputError(
-            f"{target} exists and is not an export, so it is left alone; choose another name"
+            f"{path} exists and is not an export, so it is left alone; choose another name"
         )
     if not force:
         raise InputError(
-            f"{target} exists already; choose another name, or replace it with force=True (--force)"
+            f"{path} exists already; choose another name, or replace it with force=True (--force)"
         )
