@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from ..steer import Steer
-from ..storage import MARK, is_free, place, writing
+from ..storage import MARK, check_place, writing
 
 
 def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:
@@ -47,14 +45,4 @@ def fresh_folder(path: str | PathLike[str], *, force: bool) -> Iterator[Path]:
 
 def check_free(path: str | PathLike[str], *, force: bool) -> None:
     """Raise InputError where `fresh_folder` would; call it before long work."""
-    target = Path(os.path.realpath(path))
-    if is_free(target):
-        return
-    if not place(target, MARK).is_file():
-        raise InputError(
-            f"{path} exists and is not an export, so it is left alone; choose another name"
-        )
-    if not force:
-        raise InputError(
-            f"{path} exists already; choose another name, or replace it with force=True (--force)"
-        )
+    check_place(path, MARK, "an export", force=force)

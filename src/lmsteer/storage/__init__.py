@@ -6,8 +6,8 @@ Only this room knows the format. Nothing is ever unpickled.
 from .finding import load_steer as load_steer
 from .finding import shipped_steers as shipped_steers
 from .folders import MARK as MARK
+from .folders import check_place as check_place
 from .folders import is_free as is_free
-from .folders import place as place
 from .folders import working as working
 from .folders import write_file as write_file
 from .folders import writing as writing

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -121,6 +122,32 @@ def working(path: str | PathLike[str], *, owner: bool = True) -> Iterator[Path]:
         if is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def check_place(path: str | PathLike[str], mark: str, what: str, *, force: bool) -> None:
+    """Raise InputError where a folder of ours may not be written.
+
+    Args:
+        path: Where it is to be.
+        mark: The file by which such a folder is known.
+        what: What it is called, with its article.
+        force: Whether one that is there already may be replaced; anything else never may.
+    """
+    folder = Path(os.path.realpath(path))
+    for left in reversed(range(3)):
+        if is_free(folder):
+            return
+        if (folder / PRIVATE / _READY / mark).is_file() or (folder / mark).is_file():
+            break
+        if not left:
+            raise InputError(
+                f"{path} exists and is not {what}, so it is left alone; choose another name"
+            )
+        time.sleep(0.01)  # its first files may be on their way
+    if not force:
+        raise InputError(
+            f"{path} exists already; choose another name, or replace it with force=True (--force)"
+        )
 
 
 def is_free(folder: Path) -> bool:

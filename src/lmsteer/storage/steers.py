@@ -11,9 +11,9 @@ from os import PathLike
 from pathlib import Path
 
 from ..card import card
-from ..errors import ArtefactError, InputError, NotFoundError
+from ..errors import ArtefactError, NotFoundError
 from ..steer import Steer
-from .folders import is_free, place, tidy, writing
+from .folders import check_place, place, tidy, writing
 from .layout import CARD, FACTS, MOST_FACTS, TENSORS, pack, unpack
 
 _READS, _PAUSE = 3, 0.02
@@ -42,17 +42,7 @@ def save_steer(steer: Steer, path: str | PathLike[str], *, force: bool = False) 
 
 def check_writable(path: str | PathLike[str], *, force: bool) -> None:
     """Raise InputError where `save_steer` would refuse to write; call it before long work."""
-    folder = Path(os.path.realpath(path))
-    if is_free(folder):
-        return
-    if not place(folder, FACTS).is_file():
-        raise InputError(
-            f"{path} exists and is not a steer, so it is left alone; choose another name"
-        )
-    if not force:
-        raise InputError(
-            f"{path} exists already; choose another name, or replace it with force=True (--force)"
-        )
+    check_place(path, FACTS, "a steer", force=force)
 
 
 def read_steer(path: str | PathLike[str]) -> Steer:
