@@ -8,9 +8,18 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
-    {"errors", "steer", "card", "plotting", "workers", "heap"},
     {
+        "errors",
+        "escaping",
+        "naming",
+        "steer",
         "strengths",
+        "card",
+        "plotting",
+        "workers",
+        "heap",
+    },
+    {
         "head",
         "attachment",
         "composition",

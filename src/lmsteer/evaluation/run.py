@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from ..generation import Generation
 from ..hidden import Progress
 
 SETTINGS, RECORDS = "settings.json", "records.jsonl"
+FORMAT = 2
+"""Of records on disk: 1 did not say which mapping of strengths a record belongs to."""
 
 
 def resumable(
@@ -46,7 +48,7 @@ def resumable(
     folder.mkdir(parents=True, exist_ok=True)
     told, kept = folder / SETTINGS, folder / RECORDS
     prompts = list(dict.fromkeys(prompts))
-    text = json.dumps(settings, sort_keys=True, indent=1)
+    text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, indent=1)
     if told.exists() and told.read_text(encoding="utf-8") == text:
         found = _read(kept, records_a_prompt) if kept.exists() else []
     elif force or not any(folder.iterdir()):
@@ -79,6 +81,7 @@ def _read(path: Path, records_a_prompt: int) -> list[Generation]:
     """Records of the prompts that are whole; what an interruption cut off is taken off the file."""
     lines = path.read_text(encoding="utf-8").split("\n")
     rows: list[dict[str, Any]] = []
+    wanted = {field.name for field in fields(Generation)}
     for number, line in enumerate(lines, start=1):
         try:
             if line:
@@ -86,6 +89,12 @@ def _read(path: Path, records_a_prompt: int) -> list[Generation]:
         except json.JSONDecodeError as error:
             if number < len(lines):
                 raise ArtefactError(f"{path}, line {number}: not JSON; delete the file") from error
+            continue
+        if line and (not isinstance(rows[-1], dict) or set(rows[-1]) != wanted):
+            raise ArtefactError(
+                f"{path}, line {number}: expected a record with {', '.join(sorted(wanted))}; "
+                "delete the file"
+            )
     counts = Counter(row["prompt"] for row in rows)
     whole = [row for row in rows if counts[row["prompt"]] == records_a_prompt]
     if len(whole) < len(rows) or lines[-1]:

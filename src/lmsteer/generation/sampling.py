@@ -20,11 +20,19 @@ _FIRST = 512
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One text to be written: the number of its prompt, its strengths, its sample number."""
+    """One text to be written.
+
+    Args:
+        prompt: Number of its prompt.
+        strengths: What it is steered by.
+        sample: Number of the sample among those of its prompt and strengths.
+        mix: Number of its strengths among the mappings of the call.
+    """
 
     prompt: int
     strengths: Mapping[Steer, float]
     sample: int
+    mix: int = 0
 
 
 def uniforms(
@@ -33,7 +41,9 @@ def uniforms(
     """Uniform numbers in [0, 1), each row a function of its own record."""
     drawn = torch.empty(len(batch), length)
     for i, row in enumerate(batch):
-        mix = sorted((steer.name, float(value)) for steer, value in row.strengths.items() if value)
+        # Not by the steers' names, which say nothing, nor by their numbers, which another machine
+        # learns a little differently: steers of equal strengths meet the same luck.
+        mix = sorted(float(value) for value in row.strengths.values() if value)
         key = repr((seed, prompts[row.prompt], mix, row.sample))
         number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
         drawn[i] = torch.rand(length, generator=torch.Generator().manual_seed(number))
