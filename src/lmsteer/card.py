@@ -42,11 +42,10 @@ def card(steer: Steer) -> str:
         "strengths give the opposite style.",
     ]
     if data:
-        told = _shown(data)
         lines += [
             "",
-            f"Learned from {told['texts']} texts ({told['positive']} positive, "
-            f"{told['negative']} negative, {told['neutral']} neutral; {told['tokens']} tokens; "
+            f"Learned from {data['texts']} texts ({data['positive']} positive, "
+            f"{data['negative']} negative, {data['neutral']} neutral; {data['tokens']} tokens; "
             f"solver {code(str(steer.record['solver']))}).",
         ]
         if "source" in steer.record:
@@ -57,7 +56,7 @@ def card(steer: Steer) -> str:
             "",
             f"Held-out NLL, nats a token, each text at its own label with the domain part on: "
             f"{held_out['nll_base']:.3f} before, {held_out['nll']:.3f} after "
-            f"({_shown(held_out)['tokens']} tokens).",
+            f"({held_out['tokens']} tokens).",
         ]
     lines += _strengths(steer.record)
     if samples := steer.record.get("samples"):
@@ -77,18 +76,12 @@ def base_model(name: str) -> list[str]:
     return [f"base_model: {name if '/' in name else quoted(name)}"]
 
 
-def _shown(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Facts as Markdown shows them: what was read from a file may be anything."""
-    return {key: markdown(str(value)) for key, value in facts.items()}
-
-
 def _strengths(record: Mapping[str, Any]) -> list[str]:
     """What each strength costs (`calibrate`) and, where it was measured, what it does."""
     calibration, effect = record.get("calibration"), record.get("effect")
     if calibration is None:
         return []
     low, high = calibration["safe"]
-    how = _shown(calibration)
     found = {row["strength"]: row for row in effect["rows"]} if effect else {}
     header, rule = "| strength | KL | perplexity | distinct-2 |", "|---:|---:|---|---|"
     if effect:
@@ -99,8 +92,9 @@ def _strengths(record: Mapping[str, Any]) -> list[str]:
         "",
         f"Safe range {low:.2g} to {high:.2g}: there the perplexity of sampled text stays within "
         "1.5 times, and its distinct-2 above 0.9 times, that of unsteered text. KL in nats a "
-        f"token; {how['prompts']} prompts x {how['samples']} samples x {how['tokens']} tokens, "
-        f"top-p {how['top_p']}; 95% intervals over prompts.",
+        f"token; {calibration['prompts']} prompts x {calibration['samples']} samples x "
+        f"{calibration['tokens']} tokens, top-p {calibration['top_p']}; 95% intervals over "
+        "prompts.",
         "",
         header,
         rule,
@@ -123,8 +117,8 @@ def _strengths(record: Mapping[str, Any]) -> list[str]:
     if effect:
         lines += [
             "",
-            f"The share by {markdown(str(effect['judge']))}, on {_shown(effect)['texts']} texts a "
-            f"strength from the prompts {code(str(effect['prompts']))}; Spearman of its mean score "
+            f"The share by {markdown(str(effect['judge']))}, on {effect['texts']} texts a strength "
+            f"from the prompts {code(str(effect['prompts']))}; Spearman of its mean score "
             f"against strength {effect['spearman']:.3f}.",
         ]
     return lines

@@ -14,6 +14,7 @@ import re
 CONTROLS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+MOST_DRAWN = 60
 _SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
@@ -65,6 +66,12 @@ def quoted(text: str) -> str:
 
 
 def figure_text(text: str) -> str:
-    """Text for a figure: no formula is read from it, and a legend does not leave it out."""
-    line = visible(" ".join(text.split())).replace("$", r"\$")
+    """Text for a figure: no formula is read from it, and a legend does not leave it out.
+
+    The middle of a long text is left out: there is room for `MOST_DRAWN` letters.
+    """
+    line = visible(" ".join(text.split()))
+    if len(line) > MOST_DRAWN:
+        line = f"{line[: MOST_DRAWN - 16]}…{line[-15:]}"
+    line = line.replace("$", r"\$")
     return f" {line}" if line.startswith("_") else line

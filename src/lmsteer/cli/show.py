@@ -72,10 +72,7 @@ def show(
         rates = ", ".join(
             f"{text}: {row['rate']:.0%}" for text, row in zip(texts, effect["rows"], strict=True)
         )
-        out.print(
-            f"{escape(str(effect['style']))}, {escape(str(effect['texts']))} texts a strength: "
-            f"{rates}"
-        )
+        out.print(f"{escape(effect['style'])}, {effect['texts']} texts a strength: {rates}")
 
 
 def _shipped(name: str, model: str) -> Steer:

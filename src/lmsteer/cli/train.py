@@ -237,19 +237,14 @@ def describe(record: Mapping[str, Any]) -> None:
     facts = record
     data, held_out = facts["data"], facts.get("held_out")
     err.print(
-        escape(
-            f"{data['texts']} texts ({data['positive']} positive, {data['negative']} negative, "
-            f"{data['neutral']} neutral), {data['tokens']} target tokens, {facts['seconds']:.1f} s"
-        )
+        f"{data['texts']} texts ({data['positive']} positive, {data['negative']} negative, "
+        f"{data['neutral']} neutral), {data['tokens']} target tokens, {facts['seconds']:.1f} s"
     )
     if data["truncated"]:
-        err.print(
-            f"[yellow]{escape(str(data['truncated']))} texts were cut to the model's context[/]"
-        )
+        err.print(f"[yellow]{data['truncated']} texts were cut to the model's context[/]")
     if data["skipped"]:
         err.print(
-            f"[yellow]{escape(str(data['skipped']))} texts have no token to learn from, and were "
-            "left out[/]"
+            f"[yellow]{data['skipped']} texts have no token to learn from, and were left out[/]"
         )
     few, many = sorted((data["positive"], data["negative"]))
     if few and many > 3 * few and not facts["balance"]:
@@ -260,5 +255,5 @@ def describe(record: Mapping[str, Any]) -> None:
     if held_out:
         err.print(
             f"held-out NLL {held_out['nll_base']:.3f} -> {held_out['nll']:.3f} nats a token "
-            f"({escape(str(held_out['tokens']))} tokens)"
+            f"({held_out['tokens']} tokens)"
         )
