@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .errors import InputError, MismatchError
+from .naming import check_name
 
 if TYPE_CHECKING:
     from typing import Self
@@ -70,7 +71,7 @@ class Steer:
     Args:
         P: ``(dim, rank)``, float32.
         Q: ``(dim, rank)``, float32. A row ``h`` becomes ``h + strength * (h @ P) @ Q.T``.
-        name: What people call it.
+        name: What people call it: text without control characters, such as line breaks.
         site: ``"output"`` (just before the head) or ``"input"`` (just after embedding look-up).
         domain: What all of the training text shares, whatever its label (the paper's "dummy"
             steer), or None. Used only when it is itself given a strength.
@@ -78,7 +79,8 @@ class Steer:
         record: How it was made, JSON-like: data digest and counts, solver, held-out figures.
 
     Raises:
-        InputError: Shapes that do not fit, values that are not finite, an unknown site.
+        InputError: Shapes that do not fit, values that are not finite, an unknown site, a name
+            that cannot be shown.
     """
 
     P: Float[Tensor, "dim rank"]
@@ -90,6 +92,7 @@ class Steer:
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         if self.site not in SITES:
             raise InputError(f"site must be one of {SITES}, was: {self.site!r}")
         if self.P.ndim != 2 or self.P.shape != self.Q.shape or self.P.shape[1] == 0:

@@ -100,7 +100,7 @@ def judged(folder, shipped, capsys, look):
     assert unpack(blob, facts.encode()).digest == shipped.digest
     if look:
         assert shown(folder) == shown(folder, "--json") == 0
-        capsys.readouterr()
+        assert "\x1b" not in capsys.readouterr().out
     return True
 
 

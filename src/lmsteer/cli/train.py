@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +12,10 @@ import typer
 
 from ..errors import InputError
 from ..models import load_model
+from ..naming import check_name, name_of_folder, unique_file_names
 from ..readers import read_examples
 from ..storage import check_writable, working
-from .display import err, escape, hush_transformers, out, progress_bars
+from .display import err, escape, hush_transformers, print_json, progress_bars
 
 
 def train(
@@ -112,7 +113,10 @@ def train(
         raise InputError("--judge goes with --self-train")
     if self_train and len(label) > 1:
         raise InputError(f"--self-train learns one style, got {len(label)} label columns")
-    folders = [out_folder] if len(label) == 1 else [out_folder / column for column in label]
+    name = check_name(name or name_of_folder(out_folder))
+    folders = [out_folder]
+    if len(label) > 1:
+        folders = [out_folder / column for column in _folders_of(label)]
     for folder in folders:
         check_writable(folder, force=force)
     with contextlib.ExitStack() as several:
@@ -154,29 +158,40 @@ def train(
         }
         if self_train:
             options = _for_self_training(options, judge, own_texts)
-        steers = _fit(network, tokenizer, examples, name, out_folder, label, options, json_)
+        steers = _fit(network, tokenizer, examples, name, label, options, json_)
         if processes.rank > 0:
             return
         for steer, folder in zip(steers, folders, strict=True):
             steer.save(folder, force=force)
     if json_:
         told = [{"out": str(f), **s.record} for s, f in zip(steers, folders, strict=True)]
-        out.print_json(json.dumps(told[0] if len(told) == 1 else told))
+        print_json(told[0] if len(told) == 1 else told)
         return
     for steer, folder in zip(steers, folders, strict=True):
         describe(steer.record)
         err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
-    err.print(
-        f"next: lmsteer generate --model {model} --steer {folders[0]}=2 --prompt 'My life is'"
-    )
+    command = ["lmsteer", "generate", "--model", model, "--steer", f"{folders[0]}=2"]
+    err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)
+
+
+def _folders_of(columns: list[str]) -> list[str]:
+    """The folder of each label column's steer, which is named after the column.
+
+    Raises:
+        InputError: A column given twice, or one whose name a steer cannot have.
+    """
+    for column in columns:
+        check_name(column, "the name of a label column, which names its steer,")
+    if len(set(columns)) < len(columns):
+        raise InputError(f"each label column is given once, were: {', '.join(map(repr, columns))}")
+    return unique_file_names(columns)
 
 
 def _fit(
     network: Any,
     tokenizer: Any,
     examples: list[Any],
-    name: str | None,
-    out_folder: Path,
+    name: str,
     label: list[str],
     options: dict[str, Any],
     json_: bool,
@@ -190,7 +205,6 @@ def _fit(
         with progress_bars(quiet=json_ or workers().rank > 0) as progress:
             options = {**options, "progress": progress}
             if len(label) == 1:
-                name = name or out_folder.name
                 if "judge" in options:
                     return [fit_both(network, tokenizer, examples, name=name, **options)]
                 return [fit(network, tokenizer, examples, name=name, **options)]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..escaping import markdown
+from ..naming import labels
 from ..steer import Steer
 from ..storage import MARK, check_place, writing
+from ..strengths import strength_texts
 
 
 def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:
     """Each steer of an export, and what became of its domain part."""
+    names = labels(fixed)
     return [
         {
-            "name": steer.name,
+            "name": names[steer],
             "strength": strength,
             "site": steer.site,
             "rank": steer.rank,
@@ -27,6 +31,17 @@ def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:
             else "its domain part is left out",
         }
         for steer, strength in fixed.items()
+    ]
+
+
+def steer_lines(facts: Sequence[Mapping[str, Any]], *, site: bool = False) -> list[str]:
+    """A line of Markdown for each steer of `baked_in`, with its site if asked for."""
+    texts = strength_texts([fact["strength"] for fact in facts])
+    return [
+        f"- {markdown(fact['name'])} at {text}"
+        + (f" ({fact['site']} site)" if site else "")
+        + f"; {fact['domain']}"
+        for fact, text in zip(facts, texts, strict=True)
     ]
 
 
