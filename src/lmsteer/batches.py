@@ -36,6 +36,11 @@ class Batch:
     source_ids: Int[Tensor, "rows source"] | None = None
     source_mask: Int[Tensor, "rows source"] | None = None
 
+    @property
+    def is_prompt(self) -> Bool[Tensor, "rows seq"]:
+        """True before the first target of each row; targets, and pads after them, follow."""
+        return self.is_target.cumsum(1) == 0
+
     def inputs(self, device: torch.device) -> dict[str, Tensor]:
         """What the model's forward takes."""
         ids, mask = self.input_ids.to(device), self.attention_mask.to(device)

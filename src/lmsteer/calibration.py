@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .attachment import attach
+from .attachment import attach, check_everywhere
+from .batches import Batch
 from .encoding import Encoded
 from .errors import InputError
 from .generation import by_mix, generate
@@ -125,8 +126,11 @@ def text_divergence(
 ) -> dict[float, float]:
     """KL(P_eps || P_0) at each strength, mean over the targets of texts, in nats a token.
 
-    At the output site from one pass of the trunk; at the input site from one a strength.
+    At the output site from one pass of the trunk; at the input site from one a strength, with the
+    prompts alone steered where the steer acts on nothing else.
     """
+    if steer.site == "output":
+        check_everywhere(steer, "measuring its divergence at the output site")
     head, hidden = read_head(model), read_states(model, encoded).hidden
     if steer.site == "output":
         return divergence(head, hidden, steer, strengths)
@@ -134,8 +138,13 @@ def text_divergence(
     for strength in strengths:
         if strength == 0.0:
             continue
-        with attach(model, {steer: strength}):
-            moved = read_states(model, encoded).hidden
+
+        def steered(batch: Batch, strength: float = strength) -> Any:
+            # A whole text is read in one call, which cannot know by itself where its prompt ends.
+            where = "all" if steer.where == "all" else batch.is_prompt
+            return attach(model, {steer: strength}, where=where)
+
+        moved = read_states(model, encoded, within=steered).hidden
         for part in head.chunks(len(hidden)):
             base = head.logits(hidden[part]).log_softmax(-1)
             total[strength] += _summed(head, moved[part], base) / len(hidden)

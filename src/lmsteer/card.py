@@ -39,7 +39,8 @@ def card(steer: Steer) -> str:
         "```",
         "",
         "Strength 0 is the base model, 1 is what training used for a text labelled +1; negative "
-        "strengths give the opposite style.",
+        "strengths give the opposite style."
+        + (" It acts on the prompt alone." if steer.where == "prompt" else ""),
     ]
     if data:
         lines += [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,42 +14,56 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .errors import UnsupportedError
+from .sketch import is_plain, sketch
 from .steer import Fingerprint, Site
+from .wrappers import has_adapter, plain_layer, unwrap
 
-_SKETCH_SIDE = 16
-_ROWS_A_CHUNK = 8192
 # Scores held at once, tokens x vocab, so that memory does not grow with data; at least so many
 # tokens, since fewer would read the whole head for little work.
 _SCORES_AT_ONCE, _FEWEST_TOKENS = 1 << 22, 256
 
 
-def head_of(model: nn.Module) -> nn.Linear:
-    """The module that turns hidden states into scores.
+def head_of(model: nn.Module) -> Any:
+    """The module that turns hidden states into scores: an nn.Linear, or what stands for one.
 
     Raises:
         UnsupportedError: The model has no output embeddings.
     """
-    get: Any = getattr(model, "get_output_embeddings", None)
-    head: nn.Linear | None = None if get is None else get()
-    if head is None:
+    return _embeddings(model, "output")
+
+
+def _embeddings(model: nn.Module, site: Site) -> Any:
+    inside = unwrap(model)
+    get: Any = getattr(inside, f"get_{site}_embeddings", None)
+    found: nn.Module | None = None if get is None else get()
+    if found is None:
         raise UnsupportedError(
-            f"{type(model).__name__} has no output embeddings; load the model with "
-            "AutoModelForCausalLM (or AutoModelForSeq2SeqLM), not AutoModel"
+            f"{type(inside).__name__} has no {site} embeddings; load the model with "
+            "AutoModelForCausalLM (or AutoModelForSeq2SeqLM), not AutoModel; where this is "
+            "something wrapped around a model, give the model inside it"
         )
-    return head
+    return found
+
+
+def head_dim(model: nn.Module) -> int:
+    """Width of the rows that the head reads."""
+    head = head_of(model)
+    # Packed weights of quantised heads have another shape; wrappers of a head may lack the number.
+    return int(getattr(head, "in_features", None) or head.weight.shape[1])
 
 
 def decoder_start(model: nn.Module) -> int | None:
     """The token that the decoder of an encoder-decoder model begins with; None for other models."""
-    config: Any = model.config
+    inside = unwrap(model)
+    config: Any = inside.config
     if not getattr(config, "is_encoder_decoder", False):
         return None
-    for place in (config, getattr(model, "generation_config", None)):
+    for place in (config, getattr(inside, "generation_config", None)):
         start = getattr(place, "decoder_start_token_id", None)
         if start is not None:
             return int(start)
     raise UnsupportedError(
-        f"{type(model).__name__} does not say what its decoder begins with; set "
+        f"{type(inside).__name__} does not say what its decoder begins with; set "
         "model.config.decoder_start_token_id"
     )
 
@@ -79,24 +92,43 @@ def _device(module: nn.Module) -> torch.device:
     return torch.device(getattr(getattr(module, "_hf_hook", None), "execution_device", "cpu"))
 
 
-def input_tables(model: nn.Module) -> list[nn.Embedding]:
-    """Every embedding module that holds the input table (T5 and BART have several)."""
-    get: Any = model.get_input_embeddings
-    table = get()
-    return [
+def input_tables(model: nn.Module) -> list[Any]:
+    """Every nn.Embedding that looks words up in the input table (T5 and BART have several).
+
+    An adapter around a table (PEFT's LoRA, a trained copy) stands for it: what comes out of the
+    adapter is what the trunk reads, so the table inside is not named once more.
+    """
+    table = _embeddings(model, "input")
+    places = {_place(m.weight) for m in table.modules() if isinstance(m, nn.Embedding)}
+
+    def is_table(module: nn.Module) -> bool:
+        return isinstance(module, nn.Embedding) and _place(module.weight) in places
+
+    found: list[Any] = [
         module
-        for module in model.modules()
+        for module in unwrap(model).modules()
         if module is table
-        or (
-            isinstance(module, nn.Embedding) and module.weight.data_ptr() == table.weight.data_ptr()
-        )
+        or is_table(module)
+        or (has_adapter(module) and any(map(is_table, module.modules())))
     ]
+    within = {inner for outer in found for inner in outer.modules() if inner is not outer}
+    return [module for module in found if module not in within]
+
+
+def _place(weight: Tensor) -> object:
+    """Where a table's numbers lie; of one that accelerate keeps elsewhere, its shape alone."""
+    return tuple(weight.shape) if weight.device.type == "meta" else weight.data_ptr()
 
 
 def text_config(model: nn.Module) -> Any:
     """The configuration of the language part of a model."""
-    config: Any = model.config
+    config: Any = unwrap(model).config
     return config.get_text_config()
+
+
+def is_stateful(model: nn.Module) -> bool:
+    """True for models that keep a state of what they have read instead of keys and values."""
+    return bool(getattr(unwrap(model), "_is_stateful", False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,24 +199,15 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if is_able else torch.float32
 
 
-def _is_plain(weight: Tensor) -> bool:
-    """True for numbers in memory; quantised weights are other types, or integers."""
-    is_number = type(weight.data) is Tensor and weight.is_floating_point()
-    return is_number and weight.device.type != "meta"
-
-
 def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of an affine module, also of a quantised or wrapped one."""
-    if type(module) is nn.Linear and _is_plain(module.weight):
+    if type(module) is nn.Linear and is_plain(module.weight):
         bias = module.bias
         return module.weight.detach(), None if bias is None else bias.detach()
     device = _device(module)
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    eye = torch.eye(
-        int(module.in_features),  # type: ignore[arg-type]
-        device=device,
-        dtype=dtype,
-    )
+    width: Any = getattr(module, "in_features", None) or module.weight.shape[1]  # type: ignore[index]
+    eye = torch.eye(int(width), device=device, dtype=dtype)
     # Not called as a module: a steer that is attached would be read along.
     bias = module.forward(torch.zeros_like(eye[:1]))[0]
     return (module.forward(eye) - bias).T, bias
@@ -192,52 +215,30 @@ def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
     """Sketch of the table that a steer of this site acts on; kept per table until it changes."""
-    module = head_of(model) if site == "output" else input_tables(model)[0]
+    # Of the table itself: adapters leave the embeddings in their directions.
+    module = plain_layer(head_of(model) if site == "output" else input_tables(model)[0])
     weight = module.weight
-    place = weight.data_ptr() if _is_plain(weight) else id(weight)
-    state = (place, weight._version, tuple(weight.shape))
+    place = weight.data_ptr() if is_plain(weight) else id(weight)
+    version = 0 if weight.is_inference() else weight._version
+    state = (place, version, tuple(weight.shape))
     if module not in _SKETCHES or _SKETCHES[module][0] != state:
-        table = affine(module)[0] if site == "output" else weight.detach()
-        _SKETCHES[module] = (state, _sketch(table))
+        table = affine(module)[0] if site == "output" else _rows(module)
+        _SKETCHES[module] = (state, sketch(table))
     # A local folder's path is nobody else's business; its last part is its name.
-    name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+    inside: Any = unwrap(model)
+    name = str(getattr(inside.config, "_name_or_path", "") or type(inside).__name__)
     name = Path(name).name if Path(name).is_dir() else name
-    revision = getattr(model.config, "_commit_hash", None)
+    revision = getattr(inside.config, "_commit_hash", None)
     return Fingerprint(sketch=_SKETCHES[module][1], model=name, revision=revision)
 
 
-@torch.no_grad()
-def sample_digest(model: nn.Module) -> str:
-    """SHA-256 over a few values of every parameter: other weights, another digest; in no time."""
-    digest = hashlib.sha256(type(model).__name__.encode())
-    for name, parameter in model.named_parameters():
-        digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype}".encode())
-        if _is_plain(parameter):
-            flat = parameter.flatten()
-            step = max(1, len(flat) // 64)
-            digest.update(repr(flat[::step].tolist()).encode())
-    return digest.hexdigest()
+def _rows(table: Any) -> Tensor:
+    """The rows of an input table, also where accelerate brings them only when it is asked."""
+    if table.weight.device.type != "meta":
+        rows: Tensor = table.weight.detach()
+        return rows
+    every: Tensor = table.forward(torch.arange(table.weight.shape[0], device=_device(table)))
+    return every
 
 
 _SKETCHES: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], Tensor]] = WeakKeyDictionary()
-
-
-@torch.no_grad()
-def _sketch(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, " sketch"]:
-    """Left and right projection by fixed signs; a function of the rows' ids, not of their count."""
-    right = _signs(table.shape[1], 1).to(table.device)
-    total = torch.zeros(_SKETCH_SIDE, _SKETCH_SIDE, device=table.device)
-    left = _signs(table.shape[0], 2).to(table.device)
-    for start in range(0, table.shape[0], _ROWS_A_CHUNK):
-        rows = slice(start, start + _ROWS_A_CHUNK)
-        total += left[rows].T @ (table[rows].float() @ right)
-    sketch: Tensor = (total / total.norm().clamp_min(1e-30)).flatten().cpu()
-    return sketch
-
-
-def _signs(count: int, salt: int) -> Float[Tensor, "count side"]:
-    """Fixed +-1 by integer hashing (splitmix64's steps), the same on every machine and version."""
-    x = torch.arange(count * _SKETCH_SIDE, dtype=torch.int64) + (salt << 40)
-    for multiplier in (-7046029254386353131, -4658895280553007687, -7723592293110705685):
-        x = (x ^ (x >> 27)) * multiplier
-    return ((x >> 33) & 1).mul(2).sub(1).float().view(count, _SKETCH_SIDE)

@@ -6,7 +6,7 @@ The states do not depend on the steer, so each training token needs the trunk on
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -25,12 +25,14 @@ from .head import (
     decoder_start,
     fast_dtype,
     head_device,
+    head_dim,
     head_of,
     input_device,
     text_config,
 )
 from .states import States
 from .workers import ALONE, Workers
+from .wrappers import unwrap
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done, total)``; the command line draws a bar from it."""
@@ -50,6 +52,7 @@ def read_states(
     fast: bool = False,
     keep: Keep | None = None,
     workers: Workers = ALONE,
+    within: Callable[[Batch], contextlib.AbstractContextManager[Any]] | None = None,
 ) -> States:
     """Run the frozen trunk once over all texts and keep the rows that predict targets.
 
@@ -62,8 +65,9 @@ def read_states(
         keep: Where to hold the rows; by default in memory up to `Keep.memory`.
         workers: Of several processes each reads its share of the batches. The batches are the
             same however many there are, so the rows are, too.
+        within: Entered around the reading of each batch; what it does to the model acts on it.
     """
-    device, where = input_device(model), head_of(model)
+    device = input_device(model)
     all_batches = list(batch_texts(encoded, _TOKENS_AT_ONCE.get(device.type, 16384)))
     mine = all_batches[workers.rank :: workers.size]
     held = torch.zeros(len(encoded), dtype=torch.bool)
@@ -73,30 +77,28 @@ def read_states(
     ends = here.cumsum(0).tolist()
     begins = (here.cumsum(0) - here).tolist()
     dtype = fast_dtype(device) if fast else torch.float32
-    dim = int(getattr(where, "in_features", None) or where.weight.shape[1])
-    shape = (int(counts[held].sum()), dim)
+    shape = (int(counts[held].sum()), head_dim(model))
     if not len(encoded):
         raise InputError("no text has a token to learn from: each needs at least two tokens")
     to = head_device(model)
     rows = Rows(keep or Keep(), shape, dtype, to, f"{workers.rank}of{workers.size}")
-    was_training = model.training
-    model.eval()
     done = rows.done
     try:
-        with torch.inference_mode(), autocast(device, fast):
+        with evaluating(model), torch.inference_mode(), autocast(device, fast):
             for texts in mine[done:]:
                 batch = pad_batch(encoded, texts)
                 spans = [torch.arange(begins[i], ends[i]) for i in texts]
                 places = torch.cat(spans).to(rows.tensor.device)
-                rows.tensor[places] = _target_rows(model, batch, device).to(rows.tensor)
+                with within(batch) if within else contextlib.nullcontext():
+                    read = _target_rows(model, batch, device)
+                rows.tensor[places] = read.to(rows.tensor)
                 done += 1
                 if done % SAVE_EVERY == 0:
                     rows.save(done)
                 if progress:
-                    read = sum(map(len, mine[:done]))
-                    progress("read", min(read * workers.size, len(encoded)), len(encoded))
+                    count = sum(map(len, mine[:done]))
+                    progress("read", min(count * workers.size, len(encoded)), len(encoded))
     finally:
-        model.train(was_training)
         rows.save(done)  # also of a pass that is interrupted
     return _states(encoded, held, rows.tensor, to, workers)
 
@@ -122,6 +124,18 @@ def _states(
         places,
         workers,
     )
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is in eval mode; then each of its modules is as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:
@@ -155,14 +169,15 @@ def read_head(model: nn.Module, dtype: torch.dtype = torch.float32) -> Head:
         UnsupportedError: The model does something to its scores that is neither a scale nor a
             soft-cap, so that a steer would be trained for another function than the model's.
     """
-    module = head_of(model)
+    module, inside = head_of(model), unwrap(model)
     probe = {"input_ids": torch.tensor([[0, 1]], device=input_device(model))}
     if decoder_start(model) is not None:
         probe["decoder_input_ids"] = probe["input_ids"]
-    raw = module(read_hidden(model, **probe)).double()
-    final = model(**probe, use_cache=False).logits.double().to(raw.device)
-    weight, bias = affine(module)
-    late = getattr(model, "final_logits_bias", None)  # BART adds it after the head
+    with evaluating(inside):
+        raw = module(read_hidden(inside, **probe)).double()
+        final = inside(**probe, use_cache=False).logits.double().to(raw.device)
+        weight, bias = affine(module)
+    late: Any = getattr(inside, "final_logits_bias", None)  # BART adds it after the head
     if late is not None:
         bias = late[0] if bias is None else bias + late[0]
         raw = raw + late.double()
@@ -177,7 +192,7 @@ def read_head(model: nn.Module, dtype: torch.dtype = torch.float32) -> Head:
     error = float((head.finish(raw) - final).abs().max() / final.abs().max().clamp_min(1e-6))
     if error > 0.02:  # bf16 rounds to 0.4%; anything structural is far beyond this
         raise UnsupportedError(
-            f"{type(model).__name__} changes its scores after the head in a way that is neither "
+            f"{type(inside).__name__} changes its scores after the head in a way that is neither "
             f"a scale nor a soft-cap (relative error {error:.2g}); training needs to know it"
         )
     return head

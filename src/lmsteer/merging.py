@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .attachment import attach, check_fit
+from .attachment import attach, check_everywhere, check_fit
 from .errors import UnsupportedError
 from .head import decoder_start, head_of, input_device, input_tables, text_config
+from .hidden import evaluating
 from .steer import Steer
 from .strengths import resolve_strength
+from .wrappers import has_adapter, learned_prompt, name_of, unwrap
 
 
 @torch.no_grad()
@@ -29,23 +31,30 @@ def merge(
     the site that is steered changes; the model grows by one table then.
 
     Args:
-        model: Any language model with a plain linear head; must have no steer attached.
+        model: Any language model with a plain linear head; must have no steer attached, nor an
+            adapter of PEFT.
         strengths: Signed strength of each steer, or words for calibrated ones, as in `attach`.
         in_place: Change `model` itself instead of a copy, where memory is short. Nothing undoes
             it.
 
     Returns:
-        The merged model, of the same class: save it with ``save_pretrained``.
+        The merged model, of the class of the model itself (of the one inside, where `model` is a
+        wrapper such as torch.compile's): save it with ``save_pretrained``.
 
     Raises:
         MismatchError: A steer of another model.
-        UnsupportedError: A quantised head, or a model that turns out not to score as the steered
-            one does (checked on a few tokens; with `in_place` the model is then spoiled).
+        UnsupportedError: A quantised head, a steer that acts on the prompt alone, or a model that
+            turns out not to score as the steered one does (checked on a few tokens; with
+            `in_place` the model is then spoiled).
     """
     for steer in strengths:
         check_fit(model, steer)
     fixed = {steer: resolve_strength(steer, s) for steer, s in strengths.items()}
     fixed = {steer: s for steer, s in fixed.items() if s}
+    for steer in fixed:
+        check_everywhere(steer, "a merged model")
+    _check_no_adapters(model)
+    model = unwrap(model)
     head = head_of(model)
     if type(head) is not nn.Linear or not head.weight.is_floating_point():
         raise UnsupportedError(
@@ -77,6 +86,18 @@ def merge(
             "the steer instead"
         )
     return merged
+
+
+def _check_no_adapters(model: nn.Module) -> None:
+    """A merged model is saved as a plain one, which keeps no adapter and no learned prompt."""
+    inside = unwrap(model)
+    adapted = [m for m in inside.modules() if has_adapter(m)]
+    if adapted or learned_prompt(model) is not None:
+        found = f"{type(adapted[0]).__name__} layers" if adapted else name_of(model)
+        raise UnsupportedError(
+            f"merging needs a model without adapters of PEFT, this one has {found}: merge these "
+            "first (merge_and_unload of the PEFT model), or attach the steer instead"
+        )
 
 
 def steered_rows(
@@ -111,5 +132,6 @@ def _probe(model: Any) -> Tensor:
     given = {"input_ids": ids}
     if decoder_start(model) is not None:
         given["decoder_input_ids"] = ids
-    logits: Tensor = model(**given, use_cache=False).logits.float()
+    with evaluating(model):
+        logits: Tensor = model(**given, use_cache=False).logits.float()
     return logits

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ArtefactError, InputError, NotFoundError, UnsupportedError
-from .head import fingerprint
+from .head import fingerprint, head_dim
 from .steer import Steer
 
 _REFUSED = {
@@ -69,7 +69,7 @@ def import_official(
     mark = None
     if model is not None:
         mark = fingerprint(model, "output")
-        width = model.get_output_embeddings().weight.shape[1]  # type: ignore[operator]
+        width = head_dim(model)
         if width != dim:
             raise InputError(
                 f"{path} was trained on a model of width {dim}, this one has {width}: it was "

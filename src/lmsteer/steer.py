@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Site = Literal["output", "input"]
 SITES: tuple[Site, ...] = get_args(Site)
+Reach = Literal["all", "prompt"]
+REACHES: tuple[Reach, ...] = get_args(Reach)
 
 # Two sketches of one head agree to cosine 0.9999 even after 8-bit quantisation; heads of
 # different models are nearly orthogonal.
@@ -77,10 +79,12 @@ class Steer:
             steer), or None. Used only when it is itself given a strength.
         fingerprint: The table it was learned on, or None when unknown.
         record: How it was made, JSON-like: data digest and counts, solver, held-out figures.
+        where: What it was trained to act on: ``"all"`` positions, or the ``"prompt"`` alone.
+            `attach` and `generate` keep to this unless they are told otherwise.
 
     Raises:
-        InputError: Shapes that do not fit, values that are not finite, an unknown site, a name
-            that cannot be shown.
+        InputError: Shapes that do not fit, values that are not finite, an unknown site or `where`,
+            a name that cannot be shown, a domain part that acts elsewhere.
     """
 
     P: Float[Tensor, "dim rank"]
@@ -90,11 +94,14 @@ class Steer:
     domain: Steer | None = None
     fingerprint: Fingerprint | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    where: Reach = "all"
 
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.site not in SITES:
             raise InputError(f"site must be one of {SITES}, was: {self.site!r}")
+        if not isinstance(self.where, str) or self.where not in REACHES:
+            raise InputError(f"where must be one of {REACHES}, was: {self.where!r}")
         if self.P.ndim != 2 or self.P.shape != self.Q.shape or self.P.shape[1] == 0:
             raise InputError(
                 "P and Q must both have shape (dim, rank) with rank >= 1, "
@@ -117,6 +124,11 @@ class Steer:
                 f"the domain part must have the same dim as the steer ({self.dim}), "
                 f"was: {self.domain.dim}"
             )
+        if self.domain is not None and self.domain.where != self.where:
+            raise InputError(
+                f"the domain part must have the same where as the steer ({self.where!r}), "
+                f"was: {self.domain.where!r}"
+            )
         # fp32 masters on the CPU; an attachment casts its own copy at the boundary.
         object.__setattr__(self, "P", self.P.detach().to("cpu", torch.float32, copy=True))
         object.__setattr__(self, "Q", self.Q.detach().to("cpu", torch.float32, copy=True))
@@ -133,6 +145,7 @@ class Steer:
         domain: Steer | None = None,
         fingerprint: Fingerprint | None = None,
         record: Mapping[str, Any] | None = None,
+        where: Reach = "all",
     ) -> Self:
         """The steer whose `matrix` is ``W``, or its best rank-``rank`` approximation.
 
@@ -144,6 +157,7 @@ class Steer:
             domain: Its domain part.
             fingerprint: The table it belongs to.
             record: How it was made.
+            where: What it acts on.
         """
         if W.ndim != 2 or W.shape[0] != W.shape[1]:
             raise InputError(f"W must be a square matrix, was: {tuple(W.shape)}")
@@ -153,7 +167,7 @@ class Steer:
         _check_rank(rank, W.shape[0])
         left, scale, right_t = torch.linalg.svd(W.detach().double().cpu())
         P, Q = _balanced_factors(left, scale, right_t, rank)
-        return cls(P, Q, name, site, domain, fingerprint, record or {})
+        return cls(P, Q, name, site, domain, fingerprint, record or {}, where)
 
     @property
     def dim(self) -> int:
@@ -171,8 +185,10 @@ class Steer:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the numbers, the domain part's included."""
+        """SHA-256 of the numbers and of what they act on, the domain part's included."""
         found = hashlib.sha256(self.P.numpy().tobytes() + self.Q.numpy().tobytes())
+        if self.where != "all":  # steers of old keep the digest they had
+            found.update(self.where.encode())
         if self.domain is not None:
             found.update(self.domain.digest.encode())
         return found.hexdigest()
@@ -226,7 +242,7 @@ class Steer:
         """The sum of both maps: ranks concatenate, and the domain parts are dropped.
 
         Raises:
-            MismatchError: Another site, dim or base model.
+            MismatchError: Another site, `where`, dim or base model.
         """
         if not isinstance(other, Steer):
             return NotImplemented
@@ -234,6 +250,11 @@ class Steer:
             raise MismatchError(
                 f"only steers of the same site and dim can be added; {self.name!r} is "
                 f"{self.site}/{self.dim}, {other.name!r} is {other.site}/{other.dim}"
+            )
+        if self.where != other.where:
+            raise MismatchError(
+                f"{self.name!r} acts on {_told(self.where)} and {other.name!r} on "
+                f"{_told(other.where)}, so they cannot be one steer; attach them side by side"
             )
         mine, theirs = self.fingerprint, other.fingerprint
         if mine is not None and theirs is not None and not mine.matches(theirs):
@@ -282,8 +303,14 @@ class Steer:
         return pull_steer(str(name_or_path), revision=revision)
 
     def __repr__(self) -> str:
+        prompt = ", on the prompt alone" if self.where == "prompt" else ""
         domain = ", with domain" if self.domain is not None else ""
-        return f"Steer({self.name!r}, {self.site}, dim={self.dim}, rank={self.rank}{domain})"
+        shape = f"dim={self.dim}, rank={self.rank}"
+        return f"Steer({self.name!r}, {self.site}{prompt}, {shape}{domain})"
+
+
+def _told(where: Reach) -> str:
+    return "the prompt alone" if where == "prompt" else "every position"
 
 
 def _plain(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def test_a_damaged_file_a_foreign_folder_and_a_newer_version_are_told_apart(whol
     spoil("fingerprint is there", base_model=None)
     spoil("one row of numbers", {**tensors, "fingerprint": torch.ones(2, 2)})
     spoil(r"domain\.P is there", domain=None)
-    spoil("does not agree", header={"site": "input"})
+    spoil("site of the steer is 'output'", header={"site": "input"})
+    spoil("where of the steer is 'all'", header={"where": "prompt"})
     spoil("schema 99", schema=99)
     spoil("not written by lmsteer", format="other")
     for dtype in (torch.int32, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.uint8):

@@ -18,6 +18,8 @@ FLOORS = [
         "plotting",
         "workers",
         "heap",
+        "wrappers",
+        "sketch",
     },
     {
         "head",

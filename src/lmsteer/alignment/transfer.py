@@ -180,7 +180,7 @@ def _carry(steer: Steer, H: Tensor, back: Tensor, model: Any) -> Steer:
     def moved(part: Steer) -> Steer:
         P, Q = part.P.double(), part.Q.double()
         P, Q = (back @ P, H.T @ Q) if part.site == "output" else (H.T @ P, back @ Q)
-        return Steer(P.float(), Q.float(), part.name, part.site, None, mark)
+        return Steer(P.float(), Q.float(), part.name, part.site, None, mark, where=part.where)
 
     mark = fingerprint(model, steer.site)
     domain = moved(steer.domain) if steer.domain is not None else None

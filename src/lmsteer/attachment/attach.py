@@ -13,25 +13,26 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import InputError, UnsupportedError
+from ..errors import InputError
 from ..head import head_of, input_tables
 from ..steer import Site, Steer
 from ..strengths import resolve_strength, warn_past_range
+from ..wrappers import unwrap
 from .fit import check_fit
-from .stack import Progress, Where, stack
-from .terms import Term, look_for_hooks
+from .hooks import Hook, before
+from .positions import Part, Progress, Where, check_parts, check_where
+from .stack import stack
+from .terms import Term
 
 if TYPE_CHECKING:
     from typing import Self
-
-    from torch.utils.hooks import RemovableHandle
 
 Strength = float | str | Float[Tensor, " rows"]
 
@@ -40,7 +41,7 @@ def attach(
     model: nn.Module,
     strengths: Mapping[Steer, Strength],
     *,
-    where: Where = "all",
+    where: Where | str = "trained",
     expand: int = 1,
     check: bool = True,
 ) -> Attachment:
@@ -55,10 +56,12 @@ def attach(
             +1. A number, or a tensor ``(rows,)`` with a value for each row of the batch; for a
             calibrated steer also ``"+auto"``, ``"80%"``, ``"kl:0.5"`` (see `strengths`), and a
             warning past its safe range.
-        where: Positions steered. ``"all"``; ``"prompt"``, what is read in a forward call whose
-            cache is empty; ``"response"``, what comes after it. At the output site the last
-            position of the prompt already belongs to the response, whose first token it picks.
-            Or a boolean mask ``(rows, seq)`` for a forward pass over whole sequences.
+        where: Positions steered. ``"trained"``, for each steer those that it was trained to act on
+            (`Steer.where`; most act on all). The others hold for every steer, however it was
+            trained: ``"all"``; ``"prompt"``, what is read in a forward call whose cache is empty;
+            ``"response"``, what comes after it. At the output site the last position of the
+            prompt already belongs to the response, whose first token it picks. Or a boolean mask
+            ``(rows, seq)`` for a forward pass over whole sequences.
         expand: How often generation repeats each row (``num_beams``, ``num_return_sequences``).
         check: Refuse a steer whose fingerprint says that another model is meant.
 
@@ -66,9 +69,9 @@ def attach(
         MismatchError: A steer of another dim or another model; on the forward pass, a batch
             whose rows do not match the strengths.
         InputError: A strength that is not finite, or an unknown `where`.
+        UnsupportedError: A model whose prompt cannot be told from its response, where they must be.
     """
-    if isinstance(where, str) and where not in ("all", "prompt", "response"):
-        raise InputError(f'where must be "all", "prompt", "response" or a mask, was: {where!r}')
+    check_where(where)
     if expand < 1:
         raise InputError(f"expand must be at least 1, was: {expand}")
     if check:
@@ -78,48 +81,62 @@ def attach(
 
 
 class Attachment:
-    """An open attachment; `detach` it, or leave its ``with`` block, to undo it."""
+    """An open attachment; `detach` it, or leave its ``with`` block, to undo it.
+
+    Attributes:
+        strengths: Of each steer that acts: a number, or a value for each row. Those at 0 do not.
+        where: What each of them acts on: ``"all"`` positions, the ``"prompt"``, the
+            ``"response"``, or a mask.
+    """
 
     def __init__(
-        self, model: nn.Module, strengths: Mapping[Steer, Strength], where: Where, expand: int
+        self, model: nn.Module, strengths: Mapping[Steer, Strength], where: Where | str, expand: int
     ) -> None:
-        self.steers = tuple(strengths)
-        self._undo: list[Term | RemovableHandle] = []
-        sites: dict[Site, dict[Steer, float | Tensor]] = {}
+        self._undo: list[Term | Hook] = []
+        self.strengths: dict[Steer, float | Tensor] = {}
+        self.where: dict[Steer, Part | Tensor] = {}
         for steer, given in strengths.items():
             strength = _checked(steer, given)
             if isinstance(strength, Tensor) or strength != 0.0:
-                sites.setdefault(steer.site, {})[steer] = strength
-        if not sites:
+                self.strengths[steer] = strength
+                told = isinstance(where, str) and where == "trained"
+                self.where[steer] = steer.where if told else cast("Part | Tensor", where)
+        if not self.strengths:
             return
-        look_for_hooks()
-        progress = Progress(model, where)
-        if isinstance(where, str) and where != "all":
-            if getattr(model.config, "is_encoder_decoder", False):
-                raise UnsupportedError('where="all" is all that encoder-decoder models take')
-            if "input" in sites and getattr(model, "_is_stateful", False):
-                raise UnsupportedError(
-                    f"{type(model).__name__} keeps a state from which prompt and response cannot "
-                    'be told apart; at the input site where="all" is all that it takes'
-                )
-            self._undo.append(model.register_forward_pre_hook(progress.watch, with_kwargs=True))
+        check_parts(model, ((steer.site, part) for steer, part in self.where.items()))
+        progress = Progress(model)
+        if any(isinstance(part, str) and part != "all" for part in self.where.values()):
+            self._undo.append(before(unwrap(model), progress.watch, with_kwargs=True))
         try:
-            for site, wanted in sites.items():
+            for (site, part), steers in self._groups():
                 modules: list[nn.Module] = (
                     [head_of(model)] if site == "output" else [*input_tables(model)]
                 )
-                term = Term(stack(wanted), site, progress, expand, modules)
-                self._undo.append(term)
+                wanted = {steer: self.strengths[steer] for steer in steers}
+                self._undo.append(Term(stack(wanted), site, part, progress, expand, modules))
         except BaseException:
             self.detach()
             raise
 
+    def _groups(self) -> list[tuple[tuple[Site, Part | Tensor], list[Steer]]]:
+        """The steers that act at one site on one part; they go through it as one."""
+        found: dict[tuple[Site, Any], tuple[tuple[Site, Part | Tensor], list[Steer]]] = {}
+        for steer, part in self.where.items():
+            key = (steer.site, part if isinstance(part, str) else id(part))
+            found.setdefault(key, ((steer.site, part), []))[1].append(steer)
+        return list(found.values())
+
     def detach(self) -> None:
         """Undo this attachment; the model is then bitwise what it was. May be called twice."""
-        if self._undo:
-            look_for_hooks()
         while self._undo:
             self._undo.pop().remove()
+
+    def __repr__(self) -> str:
+        acting = ", ".join(
+            f"{steer.name!r} {_shown(strength)} on {_place(self.where[steer])}"
+            for steer, strength in self.strengths.items()
+        )
+        return f"Attachment({acting or 'nothing'})"
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +148,16 @@ class Attachment:
         trace: TracebackType | None,
     ) -> None:
         self.detach()
+
+
+def _shown(strength: float | Tensor) -> str:
+    return f"at {strength:+g}" if isinstance(strength, float) else f"in {len(strength)} rows"
+
+
+def _place(part: Part | Tensor) -> str:
+    if isinstance(part, Tensor):
+        return "a mask"
+    return {"all": "all positions", "prompt": "the prompt", "response": "the response"}[part]
 
 
 def _checked(steer: Steer, strength: Strength) -> float | Tensor:
@@ -161,4 +188,4 @@ _LOCKS_LOCK = threading.Lock()
 def alone(model: nn.Module) -> AbstractContextManager[bool]:
     """Keep other threads' `alone` blocks off this model: they wait, so strengths never mix."""
     with _LOCKS_LOCK:
-        return _LOCKS.setdefault(model, threading.RLock())
+        return _LOCKS.setdefault(unwrap(model), threading.RLock())

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..errors import MismatchError
-from ..head import fingerprint, head_of, input_tables
+from ..errors import MismatchError, UnsupportedError
+from ..head import fingerprint, head_dim, input_tables
 from ..steer import Steer
 
 
 def check_fit(model: nn.Module, steer: Steer) -> None:
     """Raise MismatchError unless the steer was made for this model's embeddings."""
     found = fingerprint(model, steer.site)
-    dim = head_of(model).in_features if steer.site == "output" else input_dim(model)
+    dim = head_dim(model) if steer.site == "output" else input_dim(model)
     if steer.dim != dim:
         raise MismatchError(
             f"steer {steer.name!r} acts on embeddings of dim {steer.dim}, but this model's "
@@ -28,6 +28,21 @@ def check_fit(model: nn.Module, steer: Steer) -> None:
         )
 
 
+def check_everywhere(steer: Steer, acting: str) -> None:
+    """Raise UnsupportedError for a steer of the prompt alone, where every position is steered.
+
+    Args:
+        steer: Any.
+        acting: What cannot tell the prompt from the rest, as the message is to name it.
+    """
+    if steer.where != "all":
+        raise UnsupportedError(
+            f"steer {steer.name!r} was trained to act on the prompt alone, and {acting} acts on "
+            "every position alike. Use lmsteer.attach or lmsteer.generate, which steer the prompt "
+            'and nothing else, or train a steer with where="all"'
+        )
+
+
 def _trained_on(steer: Steer) -> str:
     name = steer.fingerprint.model if steer.fingerprint is not None else ""
     return f" (it was trained on {name!r})" if name else ""
@@ -35,4 +50,4 @@ def _trained_on(steer: Steer) -> str:
 
 def input_dim(model: nn.Module) -> int:
     """Width of the input embeddings."""
-    return input_tables(model)[0].weight.shape[1]
+    return int(input_tables(model)[0].weight.shape[1])

@@ -7,16 +7,15 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UnsupportedError
 from ..head import head_of, input_tables
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
+from ..wrappers import learned_prompt, name_of, unwrap
+from .hooks import Hook, after, before
 
 
 @contextlib.contextmanager
@@ -31,7 +30,7 @@ def changed_inputs(
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
         return change(output)
 
-    handles = [table.register_forward_hook(hook) for table in input_tables(model)]
+    handles = [after(table, hook) for table in input_tables(model)]
     try:
         yield
     finally:
@@ -46,13 +45,20 @@ class _Reached(Exception):
         self.hidden = hidden
 
 
+CACHE_NAMES = ("cache", "past_key_values")
+
+
 def cache_name(model: nn.Module) -> str:
     """What a model's forward calls its cache: "past_key_values", from transformers 5.24 "cache"."""
-    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    new, old = CACHE_NAMES
+    return new if new in inspect.signature(unwrap(model).forward).parameters else old
 
 
 def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim"]:
     """The rows that the head would read, without running the head.
+
+    It is the model inside any wrapper that reads, and not its compiled code, which would have to
+    be stopped half-way.
 
     Args:
         model: The language model, in eval mode.
@@ -61,20 +67,31 @@ def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim
 
     Returns:
         The base rows, before any steer attached at the output site.
+
+    Raises:
+        UnsupportedError: A model that never calls its head, or whose PEFT wrapper reads a learned
+            prompt before every text.
     """
+    if learned_prompt(model) is not None:
+        raise UnsupportedError(
+            f"{name_of(model)} reads a learned prompt before every text, which shifts what stands "
+            "where; its states cannot be read, so it can be steered but not trained on, calibrated "
+            "or explained. Give the model without the prompt"
+        )
+    inside = unwrap(model)
 
     def stop(rows: Tensor) -> None:
         raise _Reached(rows)
 
     handle = _before_head(model, stop)
     try:
-        model(**{"use_cache": False, **inputs})
+        inside._call_impl(**{"use_cache": False, **inputs})  # what calling it does, uncompiled
     except _Reached as reached:
         return reached.hidden
     finally:
         handle.remove()
     raise UnsupportedError(
-        f"{type(model).__name__} never called its output embeddings in a forward pass"
+        f"{type(inside).__name__} never called its output embeddings in a forward pass"
     )
 
 
@@ -91,7 +108,7 @@ def base_rows(
         handle.remove()
 
 
-def _before_head(model: nn.Module, told: Callable[[Tensor], None]) -> RemovableHandle:
+def _before_head(model: nn.Module, told: Callable[[Tensor], None]) -> Hook:
     """Tell what the head is about to read in this thread; another may be using the model.
 
     Before the hook of the steers, also where they are attached already.
@@ -102,4 +119,4 @@ def _before_head(model: nn.Module, told: Callable[[Tensor], None]) -> RemovableH
         if threading.get_ident() == here:
             told(args[0])
 
-    return head_of(model).register_forward_pre_hook(hook, prepend=True)
+    return before(head_of(model), hook, prepend=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,18 +12,18 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError
 from ..steer import Site
-from .stack import Progress, Stack
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
+from .hooks import Hook, after, before
+from .positions import Part, Progress
+from .stack import Stack
 
 
 @dataclass(eq=False)
 class Term:
-    """What one attachment adds at one site."""
+    """What one attachment adds at one site, to one part of the positions."""
 
     stack: Stack
     site: Site
+    where: Part | Tensor
     progress: Progress
     expand: int
     modules: list[nn.Module]
@@ -57,7 +55,7 @@ class Term:
     def delta(self, hidden: Float[Tensor, "batch *seq dim"]) -> Tensor | None:
         """The change of each row of `hidden`; None for no change anywhere."""
         length = hidden.shape[1] if hidden.ndim == 3 else 1
-        mask = self.progress.mask(self.site, length, hidden.shape[0])
+        mask = self.progress.mask(self.where, self.site, length, hidden.shape[0])
         if mask is False:
             return None
         stack = self._cast(hidden)
@@ -90,7 +88,7 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class _Hooked:
-    handle: RemovableHandle
+    handle: Hook
     terms: list[Term]
 
 
@@ -115,21 +113,8 @@ def terms_of(module: nn.Module, site: Site) -> list[Term]:
             return hidden
 
         if site == "output":
-            handle = module.register_forward_pre_hook(
-                lambda module, args: (steered(args[0]), *args[1:])
-            )
+            handle = before(module, lambda module, args: (steered(args[0]), *args[1:]))
         else:
-            handle = module.register_forward_hook(lambda module, args, output: steered(output))
+            handle = after(module, lambda module, args, output: steered(output))
         _HOOKED[module] = _Hooked(handle, terms)
     return _HOOKED[module].terms
-
-
-def look_for_hooks() -> None:
-    """Make code of torch.compile notice hooks that come and go; by default it does not look.
-
-    What was compiled before this is compiled anew, once.
-    """
-    dynamo = sys.modules.get("torch._dynamo")  # importing it would take a second
-    if dynamo is not None and dynamo.config.skip_nnmodule_hook_guards:
-        dynamo.config.skip_nnmodule_hook_guards = False
-        dynamo.reset()

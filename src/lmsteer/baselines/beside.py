@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..attachment import cache_name
 from ..errors import InputError, UnsupportedError
 from ..head import decoder_start
+from ..wrappers import unwrap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -61,7 +62,7 @@ class Guide:
     """A model that reads along, call by call, with a cache of its own."""
 
     def __init__(self, model: nn.Module, device: torch.device | None = None) -> None:
-        self.model: Any = model if device is None else model.to(device)
+        self.model: Any = unwrap(model if device is None else model.to(device))
         self.cache: Any = None
 
     def scores(self, reading: Reading) -> Float[Tensor, "rows kept vocab"]:
@@ -103,7 +104,7 @@ def rewritten(model: PreTrainedModel, rewrite: Rewrite) -> Iterator[PreTrainedMo
         raise UnsupportedError(
             f"{type(model).__name__} is an encoder-decoder model; this method needs a causal one"
         )
-    signature = inspect.signature(model.forward)
+    signature = inspect.signature(unwrap(model).forward)
     seen = 0
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -118,7 +119,7 @@ def rewritten(model: PreTrainedModel, rewrite: Rewrite) -> Iterator[PreTrainedMo
         seen = reading.mask.shape[1]
         return output
 
-    handle = model.register_forward_hook(hook, with_kwargs=True)
+    handle = unwrap(model).register_forward_hook(hook, with_kwargs=True)
     try:
         yield model
     finally:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..attachment import cache_name
 from ..errors import UnsupportedError
-from ..head import decoder_start
+from ..head import decoder_start, is_stateful
+from ..wrappers import unwrap
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel
@@ -39,13 +40,13 @@ def with_past(
     Raises:
         UnsupportedError: An encoder-decoder model, or one whose state is no such cache.
     """
-    if decoder_start(model) is not None or getattr(model, "_is_stateful", False):
+    if decoder_start(model) is not None or is_stateful(model):
         raise UnsupportedError(
             f"{type(model).__name__} does not keep keys and values of what it has read, which "
             "this method needs; use a decoder with attention"
         )
     name, length = cache_name(model), past.get_seq_length()
-    arguments = list(inspect.signature(model.forward).parameters)
+    arguments = list(inspect.signature(unwrap(model).forward).parameters)
 
     def before(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         given: dict[str, Any] = dict(zip(arguments, args, strict=False)) | kwargs
@@ -62,7 +63,7 @@ def with_past(
                 given[key] = given[key] + length
         return (), given
 
-    handle = model.register_forward_pre_hook(before, with_kwargs=True)
+    handle = unwrap(model).register_forward_pre_hook(before, with_kwargs=True)
     try:
         yield model
     finally:

@@ -55,7 +55,8 @@ class Perturbed(nn.Module):
 
     def get_output_embeddings(self) -> nn.Module:
         """The model's."""
-        return head_of(self.model)
+        head: nn.Module = head_of(self.model)
+        return head
 
     def generate(
         self,

@@ -32,10 +32,12 @@ def calibrate(
     from ..models import load_model
     from ..readers import read_prompts
     from ..storage import load_steer
+    from .strengths import tell_prompts
 
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     found = load_steer(steer, network)
+    tell_prompts([found])
     with progress_bars(quiet=json_) as progress:
         found = measure(
             network,

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..escaping import json_text
 from ..naming import labels, told_apart, unique_file_names
 from .display import err, escape, hush_transformers, out, print_json, progress_bars
-from .strengths import crossed, read_mix
+from .strengths import crossed, read_mix, tell_prompts
 
 # Prompts, scorers, and whether the style is one to be rid of.
 TASKS: dict[str, tuple[list[str], list[str], bool]] = {
@@ -138,6 +138,7 @@ def evaluate(
     mixes = crossed(read_mix(steer or [], network))
     called = labels(s for mix in mixes for s in mix)
     told = labels_of([{called[s]: float(value) for s, value in mix.items()} for mix in mixes])
+    tell_prompts(steer for mix in mixes for steer in mix)
     warnings.simplefilter("ignore", StrengthWarning)
     groups: dict[str, list[tuple[str, Any]]] = {}
     shown: list[Any] = []

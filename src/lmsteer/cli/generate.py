@@ -10,7 +10,7 @@ import typer
 from ..errors import InputError
 from ..strengths import mix_texts
 from .display import escape, hush_transformers, out, print_json, progress_bars
-from .strengths import crossed, read_mix
+from .strengths import crossed, read_mix, tell_prompts
 
 
 def generate(
@@ -32,7 +32,13 @@ def generate(
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token")] = 1.0,
     seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
     chat: Annotated[bool, typer.Option(help="prompts are a user's turns")] = False,
-    where: Annotated[str, typer.Option(help="what is steered: all, prompt or response")] = "all",
+    where: Annotated[
+        str,
+        typer.Option(
+            help="what is steered: all, prompt or response; trained is what each steer was "
+            "trained for"
+        ),
+    ] = "trained",
     batch_size: Annotated[int, typer.Option(help="rows computed at once")] = 64,
     device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
@@ -52,6 +58,8 @@ def generate(
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     mappings = crossed(read_mix(steer or [], network))
+    if where == "trained":
+        tell_prompts(steer for mapping in mappings for steer in mapping)
     with progress_bars(quiet=json_) as progress:
         records = write(
             network,
@@ -66,7 +74,7 @@ def generate(
             seed=seed,
             batch_size=batch_size,
             chat=chat,
-            where=where,  # type: ignore[arg-type]
+            where=where,
             progress=progress,
         )
     if json_:

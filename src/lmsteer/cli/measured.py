@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..steer import Steer
 from ..strengths import StrengthWarning
 from .display import progress_bars
+from .strengths import tell_prompts
 
 if TYPE_CHECKING:
     from ..generation import Generation
@@ -62,6 +63,7 @@ def measured(
     check_scorers(scorers, worst=worst)
 
     warnings.simplefilter("ignore", StrengthWarning)  # to go past the safe range is the purpose
+    tell_prompts(steer for mix in mixes for steer in mix)
     found = []
     with progress_bars(quiet=quiet) as progress:
         records = generate(

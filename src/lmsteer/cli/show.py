@@ -22,6 +22,7 @@ def _facts(steer: Steer) -> dict[str, Any]:
     return {
         "name": steer.name,
         "site": steer.site,
+        "acts_on": steer.where,
         "dim": steer.dim,
         "rank": steer.rank,
         "domain": steer.domain is not None,
@@ -42,7 +43,7 @@ def list_(
     if json_:
         print_json([{"where": where, **_facts(s)} for where, s in found])
         return
-    table = Table("steer", "site", "dim", "rank", "domain", "base model")
+    table = Table("steer", "site", "acts on", "dim", "rank", "domain", "base model")
     for where, steer in found:
         facts = list(_facts(steer).values())
         table.add_row(escape(where), *(escape(str(fact)) for fact in facts[1:]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..steer import Steer
 from ..storage import load_steer, read_steer
 from ..strengths import resolve_strength
+from .display import err, escape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +54,16 @@ def check_different(names: Sequence[str], steers: Sequence[Steer]) -> None:
                 "where they are to be compared (NAME=1,2)"
             )
         found[key] = name
+
+
+def tell_prompts(steers: Iterable[Steer]) -> None:
+    """Say on stderr which of these steers act on the prompt alone, because they learned it so."""
+    for steer in dict.fromkeys(steers):
+        if steer.where == "prompt":
+            err.print(
+                f"{escape(steer.name)} steers the prompt alone, as it was trained to",
+                soft_wrap=True,
+            )
 
 
 def crossed(mix: Sequence[tuple[Steer, list[float]]]) -> list[dict[Steer, float]]:

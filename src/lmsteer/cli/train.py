@@ -50,7 +50,11 @@ def train(
         str, typer.Option(help="output, or input: how text is read (gradients through the model)")
     ] = "output",
     where: Annotated[
-        str, typer.Option(help="at the input site: all, or prompt (the prompt column alone)")
+        str,
+        typer.Option(
+            help="at the input site: all, or prompt (the prompt column alone); the steer then "
+            "acts on prompts alone wherever it is used"
+        ),
     ] = "all",
     checkpointing: Annotated[
         bool, typer.Option(help="at the input site: less memory, a third more time")

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..attachment import check_everywhere
 from ..errors import UnsupportedError
 from ..steer import Steer
 
@@ -34,11 +35,12 @@ class Rows:
         device: Where hidden states are.
 
     Raises:
-        UnsupportedError: A steer of the input site.
+        UnsupportedError: A steer of the input site, or of the prompt alone.
     """
 
     def __init__(self, steers: Mapping[str, Steer], most: int, device: torch.device) -> None:
         for name, steer in steers.items():
+            check_everywhere(steer, "an engine")
             if steer.site != "output":
                 raise UnsupportedError(
                     f"steer {name!r} acts on the input embeddings, which changes what the cache "

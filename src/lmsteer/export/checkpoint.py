@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..attachment import check_fit
+from ..attachment import check_everywhere, check_fit
 from ..errors import ArtefactError, NotFoundError, UnsupportedError
 from ..head import head_of
 from ..models import model_folder
@@ -60,11 +60,15 @@ class Checkpoint:
 
         Raises:
             MismatchError: A steer of another model.
+            UnsupportedError: A steer that acts on the prompt alone.
         """
         for steer in strengths:
             check_fit(self.model, steer)
         numbers = {steer: resolve_strength(steer, s) for steer, s in strengths.items()}
-        return {steer: s for steer, s in numbers.items() if s}
+        fixed = {steer: s for steer, s in numbers.items() if s}
+        for steer in fixed:
+            check_everywhere(steer, "an exported model or adapter")
+        return fixed
 
 
 def open_checkpoint(

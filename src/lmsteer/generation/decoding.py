@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..attachment import Where, alone, attach, base_rows, cache_name, read_hidden
+from ..attachment import alone, attach, base_rows, cache_name, read_hidden
 from ..batches import padded
-from ..head import Head, decoder_start, input_device
+from ..errors import UnsupportedError
+from ..head import Head, decoder_start, input_device, is_stateful
 from ..steer import Steer
+from ..wrappers import learned_prompt, unwrap
 from .sampling import Pick, Row
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Decoding:
     max_new_tokens: int
     min_new_tokens: int = 0
     beams: int = 1
-    where: Where = "all"
+    where: str = "trained"
     share_prompts: bool = True
     base: Head | None = None
     """The head, where the nucleus is the unsteered model's."""
@@ -59,10 +61,12 @@ def decode(
     pad = tokenizer.pad_token_id
     pad = next(i for i in (pad, tokenizer.eos_token_id, 0) if i is not None)
     start = decoder_start(model)
+    # A prompt that PEFT has learned is put before the text by PEFT's own generate.
+    writer: Any = learned_prompt(model) or unwrap(model)
     # A decoder goes on at the right end; an encoder may count positions from the left.
     ids, mask = padded(encoded, pad, left=start is None)
     ids, mask = ids.to(input_device(model)), mask.to(input_device(model))
-    defaults = model.generation_config
+    defaults = writer.generation_config
     config = GenerationConfig(
         max_new_tokens=how.max_new_tokens,
         min_new_tokens=how.min_new_tokens or None,
@@ -76,15 +80,19 @@ def decode(
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
     options = dict(how.options)
+    everywhere = _everywhere(batch, how.where)
+    if not everywhere:
+        _check_told_apart(options)
     with alone(model), torch.inference_mode():
-        if how.share_prompts and how.beams == 1 and options.get("use_cache", True):
-            cache = _read_prompts(model, ids, mask, batch, how.where)
+        # Read apart from its last token, a prompt would no longer be told from the response.
+        if everywhere and how.share_prompts and how.beams == 1 and options.get("use_cache", True):
+            cache = _read_prompts(model, ids, mask, batch)
             options |= {} if cache is None else {cache_name(model): cache}
         with (
             attach(model, by_row(batch), where=how.where, expand=how.beams),
             _unsteered(model, pick, how.base),
         ):
-            output = model.generate(  # type: ignore[operator]
+            output = writer.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=config,
@@ -106,6 +114,23 @@ def _unsteered(model: PreTrainedModel, pick: Pick | None, head: Head | None) -> 
         yield
 
 
+def _everywhere(batch: Sequence[Row], where: str) -> bool:
+    """Whether every steer of the batch acts on all positions."""
+    if where != "trained":
+        return where == "all"
+    return all(steer.where == "all" for row in batch for steer, s in row.strengths.items() if s)
+
+
+def _check_told_apart(options: Mapping[str, Any]) -> None:
+    """Refuse options under which a forward call does not tell what is prompt and what response."""
+    if options.get("use_cache", True) is False or options.get("prefill_chunk_size"):
+        raise UnsupportedError(
+            "a steer that acts on the prompt or on the response alone needs the prompt to be read "
+            "in one call and kept in the cache: leave use_cache= and prefill_chunk_size= out, or "
+            'steer all positions with where="all"'
+        )
+
+
 def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
     """Strengths of the batch: plain numbers where all rows agree, else one value a row."""
     steers = dict.fromkeys(steer for row in batch for steer in row.strengths)
@@ -117,7 +142,7 @@ def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
 
 
 def _read_prompts(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, batch: Sequence[Row], where: Where
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, batch: Sequence[Row]
 ) -> Any | None:
     """The cache of all but the last token of each prompt, each different one read once.
 
@@ -135,20 +160,21 @@ def _read_prompts(
         for row in batch
     ]
     different = dict.fromkeys(keys)
-    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    inside: Any = unwrap(model)
+    takes_positions = "position_ids" in inspect.signature(inside.forward).parameters
     if (
         len(different) == len(batch)
         or ids.shape[1] < 2
-        or where != "all"
         or not takes_positions
         or decoder_start(model) is not None
-        or getattr(model, "_is_stateful", False)
+        or is_stateful(model)
+        or learned_prompt(model) is not None
     ):
         return None
     first = [keys.index(key) for key in different]
     number = {key: i for i, key in enumerate(different)}
     read = mask[first, :-1]
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache(config=inside.config)
     reading = {
         steer: strength
         for steer, strength in by_row([batch[i] for i in first]).items()

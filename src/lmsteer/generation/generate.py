@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
+from ..attachment import check_where
 from ..encoding import as_chat, encoder_ids, prompt_ids
 from ..errors import InputError, MismatchError
-from ..head import decoder_start, head_device, head_dtype
+from ..head import decoder_start, head_device, head_dtype, is_stateful
 from ..hidden import Progress, read_head
 from ..naming import labels
 from ..steer import Steer
@@ -40,7 +43,7 @@ def generate(
     batch_size: int = 64,
     share_prompts: bool = True,
     chat: bool = False,
-    where: Literal["all", "prompt", "response"] = "all",
+    where: Literal["trained", "all", "prompt", "response"] | str = "trained",
     progress: Progress | None = None,
     **generate_options: Any,
 ) -> list[Generation]:
@@ -78,7 +81,8 @@ def generate(
             input site, once for each strength).
         chat: The model is a chat model: each prompt is a user's turn. Records hold the prompt as
             the model reads it, in its chat template.
-        where: Positions that are steered, as in `attach`.
+        where: Positions that are steered, as in `attach`: by default each steer acts on what it was
+            trained for.
         progress: Called as ``progress("generate", done, total)``.
         **generate_options: Passed on to the model's own ``generate``.
 
@@ -96,6 +100,7 @@ def generate(
         raise InputError(f'nucleus must be "steered" or "base", was: {nucleus!r}')
     if nucleus == "base" and beams > 1:
         raise InputError('nucleus="base" is about sampling; beam search has no nucleus')
+    _check_where(where)
     if "num_beams" in generate_options or "num_return_sequences" in generate_options:
         raise InputError("give beams= and samples= instead of num_beams and num_return_sequences")
     if beams > 1 and samples > beams:
@@ -115,7 +120,7 @@ def generate(
     texts: list[list[str]] = [[]] * len(rows)
     done = 0
     lengths = [len(encoded[row.prompt]) for row in rows]
-    for part in _batches(order, lengths, batch_size, even=getattr(model, "_is_stateful", False)):
+    for part in _batches(order, lengths, batch_size, even=is_stateful(model)):
         batch = [rows[i] for i in part]
         pick = None
         if beams == 1:
@@ -177,6 +182,15 @@ def _check(
         raise InputError(f"temperature must be 0 or more, was: {temperature}")
     if not 0 < top_p <= 1:
         raise InputError(f"top_p must be above 0 and at most 1, was: {top_p}")
+
+
+def _check_where(where: object) -> None:
+    if isinstance(where, torch.Tensor):
+        raise InputError(
+            'where= of generate is "trained", "all", "prompt" or "response"; a mask is for one '
+            "forward call under lmsteer.attach"
+        )
+    check_where(where)
 
 
 def _rows(

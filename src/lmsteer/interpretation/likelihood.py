@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attachment import check_fit
+from ..attachment import check_everywhere, check_fit
 from ..encoding import Encoded, encode_pairs
 from ..errors import UnsupportedError
 from ..head import Head, decoder_start, text_config
@@ -72,6 +72,7 @@ def likelihood(
             "a steer at the input site changes the trunk's states, so a text cannot be read from "
             "one pass; attach it and compare losses instead"
         )
+    check_everywhere(steer, "reading a text")
     if decoder_start(model) is not None:
         raise UnsupportedError("steers of encoder-decoder models cannot be explained so far")
     context = getattr(text_config(model), "max_position_embeddings", None)

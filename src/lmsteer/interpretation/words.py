@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..alignment.words import pieces
-from ..attachment import check_fit, read_hidden
+from ..attachment import check_everywhere, check_fit, read_hidden
 from ..encoding import encode_pairs, prompt_ids
 from ..errors import UnsupportedError
 from ..head import decoder_start, input_device, input_tables
@@ -137,6 +137,7 @@ def word_shifts(
             "word shifts come from one pass that a steer at the input site changes; compare two "
             "calls of the model under lmsteer.attach instead"
         )
+    check_everywhere(steer, "comparing words")
     head = read_head(model)
     hidden = _last_states(model, tokenizer, prompts)
     moved = hidden + strength * (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)

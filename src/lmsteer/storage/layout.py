@@ -43,13 +43,14 @@ def pack(steer: Steer) -> tuple[bytes, str]:
     if steer.domain is not None:
         tensors |= {"domain.P": steer.domain.P, "domain.Q": steer.domain.Q}
         domain = {"rank": steer.domain.rank, "record": dict(steer.domain.record)}
-    header = {"format": "pt", "site": steer.site}
+    header = {"format": "pt", "site": steer.site, "where": steer.where}
     blob = save({name: t.contiguous() for name, t in tensors.items()}, metadata=header)
     facts = {
         "format": "lmsteer",
         "schema": SCHEMA,
         "name": steer.name,
         "site": steer.site,
+        "where": steer.where,
         "dim": steer.dim,
         "rank": steer.rank,
         "label": "strength 1 is what training used for a text labelled +1",
@@ -93,20 +94,33 @@ def unpack(blob: bytes, text: bytes) -> Steer:
             f"{TENSORS} is damaged or not a safetensors file ({error}); copy or train it again"
         ) from error
     _check_tensors(facts, tensors)
-    if _header(blob).get("site", facts["site"]) != facts["site"]:
-        raise ArtefactError(
-            f"{FACTS} says that the steer acts at the {facts['site']} site, and {TENSORS} does not "
-            "agree; copy the whole folder again"
-        )
-    name, site, mark = facts["name"], facts["site"], None
+    name, mark = facts["name"], None
+    # Folders of the first schema have it in the record alone.
+    older = facts["record"].get("where", "all") if facts["schema"] == 1 else "all"
+    told = {"site": facts["site"], "where": facts.get("where", older)}
+    header = _header(blob)
+    for key, value in told.items():
+        if header.get(key, value) != value:
+            raise ArtefactError(
+                f"{FACTS} says that the {key} of the steer is {value!r}, {TENSORS} says "
+                f"{str(header[key])[:40]!r}; copy the whole folder again"
+            )
     try:
         if facts["base_model"] is not None:
             mark = Fingerprint(sketch=tensors["fingerprint"].float(), **_base(facts))
         part = None
         if facts["domain"] is not None:
-            P, Q = tensors["domain.P"], tensors["domain.Q"]
-            part = Steer(P, Q, f"{name}.domain", site, None, mark, facts["domain"]["record"])
-        return Steer(tensors["P"], tensors["Q"], name, site, part, mark, facts["record"])
+            P, Q, record = tensors["domain.P"], tensors["domain.Q"], facts["domain"]["record"]
+            part = Steer(P, Q, f"{name}.domain", fingerprint=mark, record=record, **told)
+        return Steer(
+            tensors["P"],
+            tensors["Q"],
+            name,
+            domain=part,
+            fingerprint=mark,
+            record=facts["record"],
+            **told,
+        )
     except InputError as error:
         raise ArtefactError(str(error)) from error
 

@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import UnsupportedError
+from ..wrappers import unwrap
+
+# Layers look at their own flag alone: modules inside them stay in eval mode, and the dropout that
+# some layers (BART's) do themselves is put to 0.
+_DROPOUTS = ("dropout", "activation_dropout", "layerdrop")
+
 
 @contextlib.contextmanager
-def checkpointed(model: Any, wanted: bool) -> Iterator[None]:
-    """Within the block, where `wanted`, a backward pass needs no activations kept."""
+def checkpointed(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Within the block, where `wanted`, a backward pass needs no activations kept.
+
+    The layers are told one by one, by the names that transformers gives this: its own switch also
+    puts a hook on the embeddings, and takes no account of what was on before.
+
+    Raises:
+        UnsupportedError: A model whose layers cannot do this.
+    """
     if not wanted:
         yield
         return
-    # transformers 5 has another name for it.
-    new = hasattr(model, "activation_checkpointing_enable")
-    prefix = "activation" if new else "gradient"
-    getattr(model, f"{prefix}_checkpointing_enable")({"use_reentrant": False})
-    # Layers look at their own flag alone: modules inside them stay in eval mode, and the dropout
-    # that some layers (BART's) do themselves is put to 0.
-    layers = [m for m in model.modules() if getattr(m, "gradient_checkpointing", False)]
-    own = ("dropout", "activation_dropout", "layerdrop")
-    kept = [
-        (layer, name, value)
-        for layer in layers
-        for name in own
-        if isinstance(value := getattr(layer, name, None), float)
-    ]
-    for layer, name, _ in kept:
-        setattr(layer, name, 0.0)
+    inside = unwrap(model)
+    layers: list[Any] = [m for m in inside.modules() if hasattr(m, "gradient_checkpointing")]
+    if not layers:
+        raise UnsupportedError(
+            f"the layers of {type(inside).__name__} cannot compute activations twice; leave "
+            "checkpointing out"
+        )
+    changed = ("gradient_checkpointing", "_gradient_checkpointing_func", "training", *_DROPOUTS)
+    before = [(layer, {k: v for k, v in vars(layer).items() if k in changed}) for layer in layers]
     for layer in layers:
-        layer.training = True
+        layer.gradient_checkpointing = layer.training = True
+        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+        for name in _DROPOUTS:
+            if isinstance(getattr(layer, name, None), float):
+                setattr(layer, name, 0.0)
     try:
         yield
     finally:
-        for layer in layers:
-            layer.training = False
-        for layer, name, value in kept:
-            setattr(layer, name, value)
-        getattr(model, f"{prefix}_checkpointing_disable")()
+        for layer, kept in before:
+            for name in changed:
+                vars(layer).pop(name, None)
+            vars(layer).update(kept)

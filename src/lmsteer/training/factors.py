@@ -44,8 +44,7 @@ class Factors:
         values = self.strengths(batch)
         mask: Tensor | None = None
         if self.prompt_only:
-            # Targets are what comes after the prompt; pads follow them.
-            mask = (batch.is_target.cumsum(1) == 0)[..., None]
+            mask = batch.is_prompt[..., None]
 
         def change(rows: Tensor) -> Tensor:
             shift = torch.zeros_like(rows)

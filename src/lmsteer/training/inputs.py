@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attachment import read_hidden
+from ..attachment import input_dim, read_hidden
 from ..batches import Batch, batch_texts, mixed_batches, pad_batch
 from ..encoding import Encoded
 from ..head import Head, input_device, input_tables
-from ..hidden import Progress, autocast
+from ..hidden import Progress, autocast, evaluating
 from ..steer import Steer
 from .checkpointing import checkpointed
 from .factors import Factors, first_factors
@@ -78,7 +78,7 @@ def fit_inputs(
     """
     began = time.perf_counter()
     device = input_device(model)
-    dim = input_tables(model)[0].embedding_dim
+    dim = input_dim(model)
     parts = encoded.labels.shape[1] + domain
     factors = first_factors(dim, parts, rank, domain, prompt_only, seed, start, device)
     leaves = [factors.P.requires_grad_(), factors.Q.requires_grad_()]
@@ -92,28 +92,23 @@ def fit_inputs(
     best, best_nll, since = factors.copy(), float("inf"), 0
     course: list[list[float]] = []
     done = 0
-    was_training = model.training
-    model.eval()
-    try:
-        with checkpointed(model, checkpointing):
-            for done in range(1, total + 1):
-                optimiser.zero_grad()
-                rows = _backward(model, head, encoded, next(batches), factors, fast=fast)
-                optimiser.step()
-                schedule.step()
-                factors.keep_short(rows, GUARD)
-                if progress:
-                    progress("fit", done, total)
-                if few and (done % max(1, total // EVALUATIONS) == 0 or done == total):
-                    nll = steered_nll(model, head, encoded.only(few), factors, fast=fast)
-                    course.append([round(time.perf_counter() - began, 3), done, nll])
-                    since = 0 if nll < best_nll else since + 1
-                    if nll < best_nll:
-                        best, best_nll = factors.copy(), nll
-                    if since == PATIENCE:
-                        break
-    finally:
-        model.train(was_training)
+    with evaluating(model), checkpointed(model, checkpointing):
+        for done in range(1, total + 1):
+            optimiser.zero_grad()
+            rows = _backward(model, head, encoded, next(batches), factors, fast=fast)
+            optimiser.step()
+            schedule.step()
+            factors.keep_short(rows, GUARD)
+            if progress:
+                progress("fit", done, total)
+            if few and (done % max(1, total // EVALUATIONS) == 0 or done == total):
+                nll = steered_nll(model, head, encoded.only(few), factors, fast=fast)
+                course.append([round(time.perf_counter() - began, 3), done, nll])
+                since = 0 if nll < best_nll else since + 1
+                if nll < best_nll:
+                    best, best_nll = factors.copy(), nll
+                if since == PATIENCE:
+                    break
     learned = best if few else factors.copy()
     return learned, {"steps": done, "held_out_nll": course, "guard": GUARD}
 

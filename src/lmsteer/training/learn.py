@@ -18,7 +18,7 @@ from ..examples import Example, split_held_out, summary
 from ..head import Head, decoder_start, fingerprint, text_config
 from ..hidden import read_head, read_states
 from ..states import States
-from ..steer import Steer
+from ..steer import Reach, Steer
 from ..workers import Workers, workers
 from .cached import fit_cached
 from .convex import fit_convex
@@ -132,6 +132,7 @@ def _learn_inputs(
     started: float,
 ) -> list[Steer]:
     prompt_only = options.where == "prompt"
+    where: Reach = "prompt" if prompt_only else "all"
     if prompt_only and min(encoded.starts.tolist()) < 2:
         raise InputError(
             'where="prompt" steers the prompts, and at least one example has none: give '
@@ -182,9 +183,9 @@ def _learn_inputs(
         domain = None
         if options.domain:
             P, Q, told = factors.P[-1], factors.Q[-1], {"part": "domain"}
-            domain = Steer(P, Q, f"{name}.domain", "input", None, mark, told)
+            domain = Steer(P, Q, f"{name}.domain", "input", None, mark, told, where)
         P, Q = factors.P[number], factors.Q[number]
-        steers.append(Steer(P, Q, name, "input", domain, mark, record))
+        steers.append(Steer(P, Q, name, "input", domain, mark, record, where))
     return _told(steers, record, examples, encoded, started)
 
 
@@ -217,6 +218,11 @@ def _check_start(model: nn.Module, options: Options, names: Sequence[str]) -> No
         raise InputError(
             f"start= takes one steer at the {options.site} site, for one style; was at the "
             f"{start.site} site, for {len(names)} styles"
+        )
+    if start.where != options.where:
+        raise InputError(
+            f"start= takes a steer that acts on what the new one is to act on: {start.name!r} was "
+            f"trained with where={start.where!r}, here where={options.where!r} was asked for"
         )
 
 

@@ -13,9 +13,9 @@ from ..cache import Keep
 from ..encoding import Weight
 from ..errors import InputError
 from ..examples import Example, digest_of
-from ..head import sample_digest
 from ..hidden import Progress
-from ..steer import SITES, Site, Steer
+from ..sketch import sample_digest
+from ..steer import REACHES, SITES, Reach, Site, Steer
 
 Solver = Literal["convex", "cached", "paper"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
@@ -44,7 +44,7 @@ class Options:
     resume: bool = False
     progress: Progress | None = None
     start: Steer | None = None
-    where: Literal["all", "prompt"] | str = "all"
+    where: Reach | str = "all"
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Options:
             )
 
     def _check_inputs(self) -> None:
-        if self.where not in ("all", "prompt"):
+        if self.where not in REACHES:
             raise InputError(f'where must be "all" or "prompt", was: {self.where!r}')
         if self.solver != "convex" or self.folder is not None:
             raise InputError(

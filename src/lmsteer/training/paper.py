@@ -21,7 +21,7 @@ from ..attachment import read_hidden
 from ..batches import pad_batch
 from ..encoding import Encoded
 from ..head import Head, input_device
-from ..hidden import Progress
+from ..hidden import Progress, evaluating
 from ..states import States
 from .objective import Map, mean_nll
 
@@ -77,9 +77,7 @@ def fit_paper(
     texts = _batches(kept, recipe.batch, seed, shuffle)
     course: list[list[float]] = []
     seconds = 0.0
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for step in range(total):
             begun = time.perf_counter()
             loss = _loss(model, head, encoded, next(texts), first, second, recipe)
@@ -93,8 +91,6 @@ def fit_paper(
             if held_out is not None and ((step + 1) % recipe.evaluate_every == 0 or last):
                 nll = mean_nll(head, held_out, _map(first, second, recipe, domain))
                 course.append([round(seconds, 3), step + 1, nll])
-    finally:
-        model.train(was_training)
     return _map(first, second, recipe, domain), {"steps": total, "held_out_nll": course}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..examples import Example
 from ..heap import kept
 from ..hidden import Progress
-from ..steer import Site, Steer
+from ..steer import Reach, Site, Steer
 from .learn import learn
 from .options import Options, Solver
 
@@ -48,7 +48,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     start: Steer | None = None,
-    where: Literal["all", "prompt"] | str = "all",
+    where: Reach | str = "all",
     checkpointing: bool = False,
 ) -> Steer:
     """Learn a steer from labelled text. The model stays frozen and is left as it came.
@@ -98,7 +98,8 @@ def train(
         start: A steer of this model to begin at, and to be held to where the texts say little;
             for ``"convex"`` and at the input site. By default the base model.
         where: At the input site, ``"prompt"`` steers the prompts of the examples alone; the loss
-            is on the texts after them, as always. Attach such a steer with ``where="prompt"``.
+            is on the texts after them, as always. `Steer.where` keeps this: `attach` and
+            `generate` then steer the prompt alone, unless they are told otherwise.
         checkpointing: At the input site, compute activations twice instead of holding them.
 
     Returns:
