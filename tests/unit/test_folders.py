@@ -217,6 +217,28 @@ def test_a_run_killed_after_its_decision_is_brought_to_its_end(tmp_path):
     assert names(path) == FILES
 
 
+@needs_fork
+def test_locks_whose_files_come_and_go(tmp_path):
+    """Each holder makes the private folder and removes it, in the way of all others."""
+    counter = tmp_path / "s" / "counter"
+    counter.parent.mkdir()
+    counter.write_text("0")
+
+    def add():
+        for _ in range(max(40, ROUNDS // 4)):
+            with locks.locked(counter.parent, "write", wait=60, doing="counting in"):
+                counter.write_text(str(int(counter.read_text()) + 1))
+
+    processes = [FORK.Process(target=add) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0]
+    assert int(counter.read_text()) == 4 * max(40, ROUNDS // 4)
+    assert names(counter.parent) == {"counter"}
+
+
 def test_links_are_followed(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")

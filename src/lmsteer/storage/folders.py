@@ -87,7 +87,7 @@ def tidy(folder: Path) -> None:
     for name in ("work", "write"):
         with (
             contextlib.suppress(InputError, OSError),
-            locked(folder, name, wait=0.0, doing="writing to"),
+            locked(folder, name, wait=0.1, doing="writing to"),
             uninterrupted(),
         ):
             if name == "write":

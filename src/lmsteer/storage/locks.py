@@ -19,6 +19,7 @@ PRIVATE = ".lmsteer"
 """A folder inside each folder that lmsteer writes: what is under way there, and the locks."""
 
 _STEP = 0.02
+_NO_FOLDER = "{} is not a folder, and lmsteer keeps unfinished work there: move it away"
 
 
 @contextlib.contextmanager
@@ -65,15 +66,19 @@ def locked(folder: Path, name: str, *, wait: float, doing: str) -> Iterator[Path
 
 def _try(folder: Path, private: Path, file: Path) -> Any | None:
     """The lock, or None where another process holds it or has just removed its file."""
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         private.mkdir(exist_ok=True)
-        if private.is_symlink():
-            raise FileExistsError
     except FileExistsError:
-        raise InputError(
-            f"{private} is not a folder, and lmsteer keeps unfinished work there: move it away"
-        ) from None
+        if private.exists() and not private.is_dir():
+            raise InputError(_NO_FOLDER.format(private)) from None
+        if not folder.is_dir() and os.path.lexists(folder):
+            raise
+        return None  # another process has just made it, and removed it
+    except FileNotFoundError:
+        return None
+    if private.is_symlink():
+        raise InputError(_NO_FOLDER.format(private))
     try:
         # A holder removes the file before it lets go. Whoever opened it before that holds a lock
         # that nobody else will meet: only a file that still has its name counts.
@@ -84,7 +89,7 @@ def _try(folder: Path, private: Path, file: Path) -> Any | None:
         lock = FileLock(str(file))
         try:
             lock.acquire(timeout=0)
-        except (Timeout, FileNotFoundError):
+        except (Timeout, FileNotFoundError, FileExistsError):  # the folder, removed and made anew
             return None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(seen), os.stat(file)):
