@@ -52,9 +52,9 @@ def test_one_steer_given_twice_is_refused(capsys, folder, moods, tmp_path):
     assert re.findall(r"mood=(\S+), mood\.domain=\+0", out) == ["+1", "+2", "+1", "+1.0000001"]
 
 
-def test_evaluate_reports_each_mix_from_its_own_texts(capsys, folder, make, tmp_path):
-    a = make(tmp_path / "A" / "mood", "mood", domain=False)
-    b = make(tmp_path / "B" / "mood", "mood", domain=False)
+def test_evaluate_reports_each_mix_from_its_own_texts(capsys, folder, save_named, tmp_path):
+    a = save_named(tmp_path / "A" / "mood", "mood", domain=False)
+    b = save_named(tmp_path / "B" / "mood", "mood", domain=False)
     out_folder = tmp_path / "report"
     mixes = ["--steer", f"{a}=3,0", "--steer", f"{b}=0,1,1.0000001"]
     options = ["--model", folder, *mixes, "--out", out_folder, *FEW, "--prompts", "bundled:neutral"]

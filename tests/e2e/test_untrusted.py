@@ -30,9 +30,9 @@ REFUSED = ("", "  ", "x\x1b]0;t\x07", "a\nb", "\u202egpj.exe", "\x9b", "\u2028",
 
 
 @pytest.fixture
-def steers(make, tmp_path):
+def steers(save_named, tmp_path):
     names = names_that_try(tmp_path)
-    return [make(tmp_path / "steers" / str(i), name) for i, name in enumerate(names)]
+    return [save_named(tmp_path / "steers" / str(i), name) for i, name in enumerate(names)]
 
 
 def test_no_export_is_written_outside_its_folder(capsys, folder, steers, deep, tmp_path):
@@ -113,12 +113,12 @@ def test_no_figure_page_or_steer_is_written_outside_its_place(
 
 
 def test_no_method_row_is_written_outside_its_folder(
-    capsys, folder, make, deep, tmp_path, examples
+    capsys, folder, save_named, deep, tmp_path, examples
 ):
     (deep / "data.jsonl").write_text(
         "".join(json.dumps({"text": e.text, "label": e.label}) + "\n" for e in examples)
     )
-    names = [make(tmp_path / place / "mood", "../../evil") for place in "AB"]
+    names = [save_named(tmp_path / place / "mood", "../../evil") for place in "AB"]
     before = tree(tmp_path)
     methods = ["--methods", ",".join(map(str, names)), "--learn", "data.jsonl"]
     on = ["--model", folder, "--out", deep / "report"]
@@ -163,8 +163,10 @@ def test_label_columns_name_folders_below_out_alone(capsys, folder, examples, de
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_steer_on_disk_with_a_name_that_cannot_be_shown_is_refused(capsys, make, deep, name):
-    steer = make(deep / "steer", name)
+def test_a_steer_on_disk_with_a_name_that_cannot_be_shown_is_refused(
+    capsys, save_named, deep, name
+):
+    steer = save_named(deep / "steer", name)
     before = tree(deep)
     for command in (
         ["show", steer],
@@ -208,7 +210,7 @@ def record_with(text):
     }
 
 
-def test_no_command_gives_the_terminal_an_order(capsys, folder, make, deep, monkeypatch):
+def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep, monkeypatch):
     """Names that may be, with markup in them; models that write escapes; records, cards, paths."""
     pytest.importorskip("matplotlib")
     pytest.importorskip("peft")
@@ -216,8 +218,8 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, make, deep, monk
     base = {"name": ESCAPES, "revision": ESCAPES}
     record = record_with(ESCAPES)
     place = deep / f"dir {ESCAPES.replace('/', '|')}"
-    one = make(place / "one", "[red]evil[/] [/bold] \\", record=record, base_model=base)
-    two = make(deep / "two", "[red]evil[/] [/bold] \\", record=record, base_model=base)
+    one = save_named(place / "one", "[red]evil[/] [/bold] \\", record=record, base_model=base)
+    two = save_named(deep / "two", "[red]evil[/] [/bold] \\", record=record, base_model=base)
     on = ["--model", folder]
     to = ["--to", folder, "--form", "inverse", "--no-calibrate", "--out", place / "carried"]
     for extra in ([], ["--json", "--force"]):
