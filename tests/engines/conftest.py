@@ -7,7 +7,6 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-
 INTERPRETED = Path(__file__).parent / "interpreted"
 SECOND = {  # vLLM's model runner V2 on a processor: see interpreted/sitecustomize.py
     "PYTHONPATH": os.pathsep.join(filter(None, [str(INTERPRETED), os.environ.get("PYTHONPATH")])),

@@ -159,18 +159,46 @@ def _float64(model, tokens, strengths):
     return torch.log_softmax(model.lm_head.weight @ hidden, dim=-1)
 
 
-def test_the_second_model_runner_is_refused(matrix):
-    with pytest.raises(UnsupportedError, match="VLLM_USE_V2_MODEL_RUNNER=0"):
-        refuse_unsupported(SimpleNamespace(speculative_config=None, use_v2_model_runner=True))
-    matrix["vLLM", "model runner V2"] = "refused at start: VLLM_USE_V2_MODEL_RUNNER=0"
+def configuration(second, **changes):
+    plain = {
+        "use_v2_model_runner": second,
+        "model_config": SimpleNamespace(runner_type="generate"),
+        "parallel_config": SimpleNamespace(enable_batch_sharded_sampling=False),
+        "speculative_config": None,
+    }
+    return SimpleNamespace(**plain | changes)
+
+
+def test_what_is_refused_with_either_runner():
+    def drafts(method):
+        return SimpleNamespace(rejection_sample_method=method)
+
+    sharded = SimpleNamespace(enable_batch_sharded_sampling=True)
+    for second, changes in (
+        (False, {}),
+        (False, {"parallel_config": sharded}),  # V1 has no such way of running
+        (True, {}),
+        (True, {"speculative_config": drafts("standard")}),
+        (True, {"speculative_config": drafts("block")}),
+    ):
+        refuse_unsupported(configuration(second, **changes))
+    for second, changes, message in (
+        (False, {"speculative_config": drafts("standard")}, "model runner V2 alone"),
+        (True, {"speculative_config": drafts("synthetic")}, "accepts drafts at a fixed rate"),
+        (True, {"parallel_config": sharded}, "batch-sharded-sampling"),
+        (True, {"model_config": SimpleNamespace(runner_type="pooling")}, "pooling model"),
+        (False, {"model_config": SimpleNamespace(runner_type="pooling")}, "pooling model"),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            refuse_unsupported(configuration(second, **changes))
 
 
 def test_speculative_decoding_is_refused_at_start(tmp_path, monkeypatch, matrix):
     # Last here: it imports llvmlite, over which vLLM stumbles when it starts again in one process.
     ngram = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}
     with (
-        pytest.raises(UnsupportedError, match="speculative decoding cannot be used together"),
+        pytest.raises(UnsupportedError, match="speculative decoding go together in .* V2 alone"),
         served(build("Llama, tied"), tmp_path, monkeypatch, speculative_config=ngram),
     ):
         pass
-    matrix["vLLM", "speculative decoding"] = "refused at start"
+    matrix["vLLM", "speculative decoding"] = "refused at start: V2 takes it"

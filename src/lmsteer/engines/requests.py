@@ -65,7 +65,7 @@ def _read(spec: str) -> Mapping[str, Steer]:
             )
         steer = _open(place)
         name = name or steer.name
-        if not name.isprintable() or {"=", ","} & set(name):
+        if not name or not name.isprintable() or {"=", ","} & set(name):
             raise InputError(
                 f"{VARIABLE}: requests cannot name the steer {name!r} of {place!r}, since names "
                 "are written as NAME=STRENGTH,NAME=STRENGTH; give it another one as NAME=FOLDER"
@@ -121,7 +121,7 @@ def read_request(value: Any, steers: Mapping[str, Steer]) -> dict[str, float]:
     for name, given in wanted.items():
         if name not in steers:
             raise InputError(f"no steer {_shown(name)} is served here; served are {names}")
-        if isinstance(given, bool) or not isinstance(given, int | float | str):
+        if not _is_number_or_word(given):
             raise InputError(
                 f"the strength of {name!r} must be a number or a word, was: {_shown(given)}"
             )
@@ -164,6 +164,12 @@ def _pairs(value: Any, steers: Mapping[str, Steer], names: str) -> dict[str, Any
         'steer must be NAME=STRENGTH pairs such as "sentiment=2.5,detox=1", or a mapping, was: '
         f"{_shown(value)}; served are {names}"
     )
+
+
+def _is_number_or_word(given: Any) -> bool:
+    if isinstance(given, str):
+        return len(given) <= _SHOWN
+    return isinstance(given, int | float) and not isinstance(given, bool)
 
 
 def _shown(value: Any) -> str:

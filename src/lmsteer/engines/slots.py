@@ -103,7 +103,7 @@ class Slots:
 
     @torch.no_grad()
     def steered(
-        self, hidden: Float[Tensor, "rows dim"], owners: Int[Tensor, " rows"]
+        self, hidden: Float[Tensor, "rows dim"], owners: Int[Tensor, " owners"]
     ) -> Float[Tensor, "rows dim"]:
         """Hidden rows with the steers of the slot that owns each, in a buffer of this object.
 

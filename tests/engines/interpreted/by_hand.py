@@ -191,4 +191,3 @@ class Runner(GPUModelRunner):
             batch=batch, output=output, sampled=sampled, rejected=rejected, rows=scored,
             hidden=hidden, prompts=prompts, chosen=chosen,
         )  # fmt: skip
-

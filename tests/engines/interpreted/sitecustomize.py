@@ -48,6 +48,8 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     # The interpreter has no device library; one function of it is called.
     def log1p(x):
         with np.errstate(all="ignore"):
-            return tl.tensor(interpreter.TensorHandle(np.log1p(x.handle.data), x.handle.dtype), x.type)
+            return tl.tensor(
+                interpreter.TensorHandle(np.log1p(x.handle.data), x.handle.dtype), x.type
+            )
 
     libdevice.log1p = log1p

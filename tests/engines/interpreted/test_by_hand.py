@@ -24,7 +24,7 @@ class Maker:
     def __init__(self, runner, drafts, seed, room=64):
         self.runner, self.drafts, self.room = runner, drafts, room
         self.rng = np.random.default_rng(seed)
-        np.random.seed(seed)  # vLLM draws the seeds of requests from it
+        np.random.seed(seed)  # noqa: NPY002 (vLLM draws the seeds of requests from it)
         self.live, self.waiting, self.born = {}, [], 0
         self.seen = collections.Counter()
 
@@ -88,8 +88,9 @@ class Maker:
             self.seen.update(drafts=len(drafts), accepted=max(0, count - 1))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("drafts", [0, 3])
+@pytest.mark.parametrize(
+    ("drafts", "dtype"), [(0, torch.float32), (3, torch.float32), (3, torch.bfloat16)]
+)
 def test_every_row_finds_its_request(steers, drafts, dtype):
     table, head = tables(dtype)
     runner = Runner(table, head, drafts=drafts, most=5, length=64, tokens=64)
