@@ -98,12 +98,9 @@ def test_steers_are_named_by_the_environment(steers, tmp_path, monkeypatch):
     assert list(named_steers("")) == []
     with pytest.raises(InputError, match="twice"):
         named_steers(f"{tmp_path}/one,taste={tmp_path}/two")
-    for odd in ("a\x1b[31m", "a,b", "a=b", ""):
+    for odd in ("a,b", "a=b"):
         other = lmsteer.Steer(steers["calm"].P, steers["calm"].Q, odd)
-        try:
-            other.save(tmp_path / "odd", force=True)
-        except InputError:
-            continue  # such names are refused before that
+        other.save(tmp_path / "odd", force=True)
         with pytest.raises(InputError, match="give it another one as NAME=FOLDER"):
             named_steers(f"{tmp_path}/odd")
         assert list(named_steers(f"fine={tmp_path}/odd")) == ["fine"]

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ..errors import InputError
 
 PRIVATE = ".lmsteer"
@@ -66,6 +64,8 @@ def locked(folder: Path, name: str, *, wait: float, doing: str) -> Iterator[Path
 
 def _try(folder: Path, private: Path, file: Path) -> Any | None:
     """The lock, or None where another process holds it or has just removed its file."""
+    from filelock import FileLock, Timeout
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         private.mkdir(exist_ok=True)
