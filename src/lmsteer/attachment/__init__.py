@@ -14,3 +14,5 @@ from .reading import base_rows as base_rows
 from .reading import cache_name as cache_name
 from .reading import changed_inputs as changed_inputs
 from .reading import read_hidden as read_hidden
+from .watch import around as around
+from .watch import watches as watches

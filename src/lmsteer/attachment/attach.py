@@ -30,6 +30,7 @@ from .hooks import Hook, before
 from .positions import Part, Progress, Where, check_parts, check_where
 from .stack import stack
 from .terms import Term
+from .watch import Watch
 
 if TYPE_CHECKING:
     from typing import Self
@@ -93,6 +94,7 @@ class Attachment:
         self, model: nn.Module, strengths: Mapping[Steer, Strength], where: Where | str, expand: int
     ) -> None:
         self._undo: list[Term | Hook] = []
+        self._entered = self._closed = False
         self.strengths: dict[Steer, float | Tensor] = {}
         self.where: dict[Steer, Part | Tensor] = {}
         for steer, given in strengths.items():
@@ -104,14 +106,15 @@ class Attachment:
         if not self.strengths:
             return
         check_parts(model, ((steer.site, part) for steer, part in self.where.items()))
-        progress = Progress(model)
-        if any(isinstance(part, str) and part != "all" for part in self.where.values()):
-            self._undo.append(before(unwrap(model), progress.watch, with_kwargs=True))
+        inside, progress = unwrap(model), Progress(model)
+        watch = Watch(inside, progress, self.strengths, self.where)
+        self._undo.append(before(inside, watch.before, with_kwargs=True))
         try:
             for (site, part), steers in self._groups():
                 modules: list[nn.Module] = (
                     [head_of(model)] if site == "output" else [*input_tables(model)]
                 )
+                watch.over(modules)
                 wanted = {steer: self.strengths[steer] for steer in steers}
                 self._undo.append(Term(stack(wanted), site, part, progress, expand, modules))
         except BaseException:
@@ -128,6 +131,7 @@ class Attachment:
 
     def detach(self) -> None:
         """Undo this attachment; the model is then bitwise what it was. May be called twice."""
+        self._closed = True
         while self._undo:
             self._undo.pop().remove()
 
@@ -136,9 +140,19 @@ class Attachment:
             f"{steer.name!r} {_shown(strength)} on {_place(self.where[steer])}"
             for steer, strength in self.strengths.items()
         )
-        return f"Attachment({acting or 'nothing'})"
+        return f"Attachment({acting or 'nothing'}{', closed' if self._closed else ''})"
 
     def __enter__(self) -> Self:
+        if self._closed:
+            raise InputError(
+                "this attachment is closed, and steers nothing any more: call lmsteer.attach again"
+            )
+        if self._entered:
+            raise InputError(
+                "this attachment is open in a with block already, which will close it; for another "
+                "block call lmsteer.attach again: attachments add up"
+            )
+        self._entered = True
         return self
 
     def __exit__(

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -27,13 +27,15 @@ class Hook:
     """A hook on a module, until it is removed."""
 
     def __init__(self, module: nn.Module, handle: RemovableHandle) -> None:
-        self._module, self._handle = module, handle
+        self._module, self._handle = ref(module), handle
         _notice(module)
 
     def remove(self) -> None:
         """Take it off."""
         self._handle.remove()
-        _forget(self._module)
+        module = self._module()
+        if module is not None:
+            _forget(module)
 
 
 def before(module: nn.Module, told: Callable[..., Any], **options: Any) -> Hook:

@@ -48,8 +48,8 @@ class Progress:
         self.names = tuple(dict.fromkeys((own, *CACHE_NAMES)))
         self.reading_prompt = True
 
-    def watch(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """A forward pre-hook: an empty cache means that a prompt is read."""
+    def watch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Told what a forward call is given: an empty cache means that a prompt is read."""
         given = (kwargs[name] for name in self.names if kwargs.get(name) is not None)
         cache = next(given, None)
         if cache is None and self.place is not None and self.place < len(args):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
-from weakref import WeakKeyDictionary
+from dataclasses import InitVar, dataclass, field
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from jaxtyping import Float
@@ -19,21 +19,25 @@ from .stack import Stack
 
 @dataclass(eq=False)
 class Term:
-    """What one attachment adds at one site, to one part of the positions."""
+    """What one attachment adds at one site, to one part of the positions.
+
+    It keeps no module alive: a model that is dropped with steers on it is dropped with them.
+    """
 
     stack: Stack
     site: Site
     where: Part | Tensor
     progress: Progress
     expand: int
-    modules: list[nn.Module]
+    modules: InitVar[list[nn.Module]]
     thread: int = field(default_factory=threading.get_ident)
     _casts: dict[tuple[torch.device, torch.dtype], Stack] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, modules: list[nn.Module]) -> None:
+        self._modules: list[ref[nn.Module]] = []
         here = threading.get_ident()
         alive = {thread.ident for thread in threading.enumerate()} - {here}
-        for module in self.modules:
+        for module in modules:
             terms = _HOOKED[module].terms if module in _HOOKED else []
             if any(term.thread in alive for term in terms):
                 raise InputError(
@@ -42,10 +46,13 @@ class Term:
                     "calls wait for each other, or a copy of the model for each thread"
                 )
             terms_of(module, self.site).append(self)
+            self._modules.append(ref(module))
 
     def remove(self) -> None:
         """Add nothing any more; a module's last term takes the hook along."""
-        for module in self.modules:
+        for module in (found() for found in self._modules):
+            if module is None:
+                continue
             hooked = _HOOKED[module]
             hooked.terms.remove(self)
             if not hooked.terms:

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..attachment import alone, attach, base_rows, cache_name, read_hidden
+from ..attachment import alone, around, attach, base_rows, cache_name, read_hidden, watches
 from ..batches import padded
-from ..errors import UnsupportedError
+from ..errors import InputError, UnsupportedError
 from ..head import Head, decoder_start, input_device, is_stateful
 from ..steer import Steer
 from ..wrappers import learned_prompt, unwrap
@@ -35,6 +35,8 @@ class Decoding:
     share_prompts: bool = True
     base: Head | None = None
     """The head, where the nucleus is the unsteered model's."""
+    before: Mapping[Steer, float] = field(default_factory=dict)
+    """What was attached to the model before, by whoever calls."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -80,10 +82,15 @@ def decode(
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
     options = dict(how.options)
-    everywhere = _everywhere(batch, how.where)
-    if not everywhere:
-        _check_told_apart(options)
     with alone(model), torch.inference_mode():
+        if around(model) != how.before:
+            raise InputError(
+                "steers were attached to this model, or detached from it, while it was writing: "
+                "its texts would no longer be what their records say"
+            )
+        everywhere = _everywhere(model, batch, how.where)
+        if not everywhere:
+            _check_told_apart(options)
         # Read apart from its last token, a prompt would no longer be told from the response.
         if everywhere and how.share_prompts and how.beams == 1 and options.get("use_cache", True):
             cache = _read_prompts(model, ids, mask, batch)
@@ -114,8 +121,10 @@ def _unsteered(model: PreTrainedModel, pick: Pick | None, head: Head | None) -> 
         yield
 
 
-def _everywhere(batch: Sequence[Row], where: str) -> bool:
-    """Whether every steer of the batch acts on all positions."""
+def _everywhere(model: PreTrainedModel, batch: Sequence[Row], where: str) -> bool:
+    """Whether every steer of the batch acts on all positions, and all that are attached already."""
+    if any(part != "all" for watch in watches(model) for part in watch.where.values()):
+        return False
     if where != "trained":
         return where == "all"
     return all(steer.where == "all" for row in batch for steer, s in row.strengths.items() if s)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ..attachment import check_where
+from ..attachment import alone, around, check_where
 from ..encoding import as_chat, encoder_ids, prompt_ids
 from ..errors import InputError, MismatchError
 from ..head import decoder_start, head_device, head_dtype, is_stateful
@@ -56,6 +56,9 @@ def generate(
     two tokens (in float32 about once in a million tokens). torch's global random state is neither
     read nor changed.
 
+    Within an open `attach` both act, what is attached and `strengths`; so both are recorded, a
+    steer that is in both with the sum.
+
     Args:
         model: A causal language model.
         tokenizer: The model's own; left as it is.
@@ -91,7 +94,9 @@ def generate(
         `strengths` each belongs.
 
     Raises:
-        InputError: An option out of range, no prompt, or an empty prompt that cannot be begun.
+        InputError: An option out of range, no prompt, or an empty prompt that cannot be begun;
+            steers that are attached with a tensor for the rows of one batch, or by another thread
+            while this runs.
         MismatchError: `per_prompt` with another number of mappings than prompts.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -106,13 +111,16 @@ def generate(
     if beams > 1 and samples > beams:
         raise InputError(f"{beams} beams give at most {beams} samples, {samples} were asked for")
     rows = _rows(prompts, strengths, 1 if beams > 1 else samples, per_prompt)
+    with alone(model):
+        before = around(model)
+    told = [row.beside(before) for row in rows]
     if chat:
         prompts = as_chat(tokenizer, prompts)
     encodes = decoder_start(model) is not None
     encoded = encoder_ids(tokenizer, prompts) if encodes else _encode(tokenizer, prompts)
     head = read_head(model, head_dtype(model)) if nucleus == "base" else None
     how = Decoding(
-        max_new_tokens, min_new_tokens, beams, where, share_prompts, head, generate_options
+        max_new_tokens, min_new_tokens, beams, where, share_prompts, head, before, generate_options
     )
     # Longest first: rows of a batch need few pads, and memory is at its peak at once. Rows of one
     # prompt stay together, so that it is read once.
@@ -124,7 +132,8 @@ def generate(
         batch = [rows[i] for i in part]
         pick = None
         if beams == 1:
-            drawn = uniforms(prompts, batch, seed, max_new_tokens).to(head_device(model))
+            drawn = uniforms(prompts, [told[i] for i in part], seed, max_new_tokens)
+            drawn = drawn.to(head_device(model))
             pick = Pick(drawn, temperature, top_p)
         ids = decode(model, tokenizer, [encoded[row.prompt] for row in batch], batch, pick, how)
         found = tokenizer.batch_decode(ids, skip_special_tokens=True)
@@ -143,7 +152,7 @@ def generate(
             seed,
             row.mix,
         )
-        for row, written in zip(rows, texts, strict=True)
+        for row, written in zip(told, texts, strict=True)
         for number, text in enumerate(written[:samples] if beams > 1 else written)
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -33,6 +33,15 @@ class Row:
     strengths: Mapping[Steer, float]
     sample: int
     mix: int = 0
+
+    def beside(self, attached: Mapping[Steer, float]) -> Row:
+        """The same text with the strengths of steers that are attached already added to its own."""
+        if not attached:
+            return self
+        total = dict(attached)
+        for steer, strength in self.strengths.items():
+            total[steer] = total.get(steer, 0.0) + strength
+        return replace(self, strengths=total)
 
 
 def uniforms(
