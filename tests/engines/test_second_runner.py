@@ -21,7 +21,7 @@ def check_runner(llm):
     assert config.model_config.logits_processors == [PROCESSORS[True]]
 
 
-def scored(what, options, tokens, tmp_path, monkeypatch, count=6):
+def scored(what, options, tokens, tmp_path, monkeypatch, count=4):
     """Largest difference of a log-prob in an engine of these options, and the engine's counts."""
     model = build("Llama, tied")
     if "speculative_config" in options:  # who writes the drafts: the same model, unsteered

@@ -33,6 +33,7 @@ def server(request, tmp_path_factory, tokenizer):
         port = free.getsockname()[1]
     environment = {k: v for k, v in os.environ.items() if k != "LMSTEER_STEERS"}
     environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    environment["VLLM_LOGGING_LEVEL"] = "INFO"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(path / "model"), "--served-model-name", "tiny", "--port", str(port)]
     command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "128"]

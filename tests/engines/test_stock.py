@@ -38,7 +38,7 @@ def run(model, how, **changes):
 def test_stock_vllm_is_what_it_is_without_the_plugin(model, matrix):
     plain, _ = run(model, "alone", VLLM_PLUGINS="")
     assert (plain["here"], plain["second runner"]) == ([], False)
-    with_us, log = run(model, "several")
+    with_us, log = run(model, "alone")
     assert with_us["written"] == plain["written"]
     assert with_us["processors"] is None
     assert with_us["here"] == ["lmsteer_vllm"]
@@ -47,6 +47,14 @@ def test_stock_vllm_is_what_it_is_without_the_plugin(model, matrix):
     matrix["vLLM", "no steers named: lmsteer is only installed"] = (
         "as without it: same text and log-probs, nothing of ours imported or logged"
     )
+
+
+@pytest.mark.slow
+def test_nor_in_processes_of_its_own(model):
+    facts, log = run(model, "several")
+    assert facts["here"] == ["lmsteer_vllm"]
+    assert facts["in workers"] == [["lmsteer_vllm"]]
+    assert "steer" not in log.lower()
 
 
 def test_the_second_runners_loader_takes_the_distribution():

@@ -82,9 +82,10 @@ def test_ways_of_running(what, options, tmp_path, monkeypatch, matrix):
     ("what", "options"),
     [
         ("tensor parallel, 2 processes", {"tensor_parallel_size": 2}),
-        (
+        pytest.param(
             "pipeline parallel, 2 processes, compiled",
             {"pipeline_parallel_size": 2, "enforce_eager": False},
+            marks=pytest.mark.slow,
         ),
     ],
 )

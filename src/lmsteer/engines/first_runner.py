@@ -10,7 +10,7 @@ import torch
 from ..errors import MissingExtraError
 from .head import steering, watch_head, wrap
 from .rows import Rows
-from .vllm import refuse_unsupported, served_by, wanted_by
+from .vllm import needed_by, wanted_by
 
 try:
     from vllm.v1.sample.logits_processor import LogitsProcessor, MoveDirectionality
@@ -35,9 +35,8 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         wanted_by(sampling_params)
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
-        refuse_unsupported(vllm_config)
-        steers, most = served_by(vllm_config), vllm_config.scheduler_config.max_num_seqs
-        self.rows = Rows(steers, most, device)
+        most = vllm_config.scheduler_config.max_num_seqs
+        self.rows = Rows(needed_by(vllm_config), most, device)
         _ROWS[id(vllm_config)] = self.rows
         weakref.finalize(vllm_config, _ROWS.pop, id(vllm_config), None)
         _watch_runner()
@@ -69,8 +68,19 @@ def _watch_runner() -> None:
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
     watch_head()
+    wrap(GPUModelRunner, "_dummy_sampler_run", _try_head)
     wrap(GPUModelRunner, "execute_model", _steer_step)
     wrap(GPUModelRunner, "_get_prompt_logprobs_dict", _steer_prompts)
+
+
+def _try_head(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
+    """What vLLM runs to measure its memory at start tells whether this model can be steered."""
+    if id(runner.vllm_config) not in _ROWS:
+        return plain(runner, *args, **kwargs)
+    with steering(lambda rows: rows) as seen:
+        result = plain(runner, *args, **kwargs)
+    seen.demand()
+    return result
 
 
 def _steer_step(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ import torch
 from ..errors import MissingExtraError, UnsupportedError
 from .head import steering, watch_head, wrap
 from .slots import Slots
-from .vllm import refuse_unsupported, served_by, wanted_by
+from .vllm import needed_by, wanted_by
 
 try:
     from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor
@@ -44,10 +44,9 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
         from vllm.v1.worker.gpu.sample.prompt_logprob import CHUNK_SIZE
 
-        refuse_unsupported(vllm_config)
         most, per_request = req_states.max_num_reqs, 1 + vllm_config.num_speculative_tokens
         self.slots = Slots(
-            served_by(vllm_config),
+            needed_by(vllm_config),
             most,
             req_states.device,
             vllm_config.model_config.dtype,
@@ -77,9 +76,20 @@ def _watch_runner() -> None:
     from vllm.v1.worker.gpu.sample.prompt_logprob import PromptLogprobsWorker
 
     watch_head()
+    wrap(GPUModelRunner, "_dummy_sampler_run", _try_head)
     wrap(GPUModelRunner, "sample", _steer_sampling)
     wrap(PromptLogprobsWorker, "compute_prompt_logprobs", _steer_prompts)
     wrap(PromptLogprobsWorker, "compute_prompt_token_id_logprobs", _steer_prompts)
+
+
+def _try_head(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
+    """What vLLM runs to measure its memory at start tells whether this model can be steered."""
+    if id(runner.vllm_config) not in _SLOTS:
+        return plain(runner, *args, **kwargs)
+    with steering(lambda rows: rows) as seen:
+        result = plain(runner, *args, **kwargs)
+    seen.demand()
+    return result
 
 
 def _steer_sampling(

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..attachment import check_fit
-from ..errors import LmsteerError, MismatchError, UnsupportedError
+from ..errors import InputError, LmsteerError, MismatchError, UnsupportedError
 from ..export import open_checkpoint
 from ..steer import Steer
 from .requests import check_site, named_steers, read_request, serve
@@ -58,12 +58,32 @@ def configure(config: VllmConfig) -> None:
 
 
 def served_by(config: VllmConfig) -> Mapping[str, Steer]:
-    """The steers of ``--additional-config '{"lmsteer": "NAME=FOLDER"}'``, or the environment's."""
+    """The steers of ``--additional-config '{"lmsteer": "NAME=FOLDER"}'``, or the environment's.
+
+    Raises:
+        As for `configure`.
+    """
     extra = getattr(config, "additional_config", None)
     spec = extra.get("lmsteer") if isinstance(extra, dict) else None
     if spec not in (None, ""):
         serve(spec)
     return named_steers()
+
+
+def needed_by(config: VllmConfig) -> Mapping[str, Steer]:
+    """The steers of an engine that runs one of our logits processors already.
+
+    Raises:
+        InputError: None are named; else as for `configure`.
+    """
+    steers = served_by(config)
+    if not steers:
+        raise InputError(
+            "this engine has a logits processor of lmsteer, and no steers: name them by "
+            "LMSTEER_STEERS=NAME=FOLDER, which brings the logits processor by itself"
+        )
+    refuse_unsupported(config)
+    return steers
 
 
 def wanted_by(params: SamplingParams) -> dict[str, float]:

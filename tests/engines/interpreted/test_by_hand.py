@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 import torch
 from by_hand import VOCAB, Runner, change, tables
+from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.worker.gpu.sample.logits_processor import (
+    build_custom_logits_processors_params_validator,
+)
+
+from lmsteer.engines.vllm import PROCESSORS
+from lmsteer.errors import InputError, UnsupportedError
 
 MIXES = [{}, {"one": 2.0}, {"one": -1.5, "two": 1.0}, {"two": -2.5}, {"one.domain": 1.0}]
 
@@ -95,7 +103,7 @@ def test_every_row_finds_its_request(steers, drafts, dtype):
     table, head = tables(dtype)
     runner = Runner(table, head, drafts=drafts, most=5, length=64, tokens=64)
     maker = Maker(runner, drafts, seed=drafts)
-    for _ in range(60):
+    for _ in range(45):
         maker.change_batch()
         scheduled, proposed = maker.schedule()
         if not scheduled:
@@ -111,6 +119,45 @@ def test_every_row_finds_its_request(steers, drafts, dtype):
     assert bool(seen["drafts"]) == bool(drafts)
     if drafts:
         assert 0 < seen["accepted"] < seen["drafts"]
+
+
+def test_the_head_is_steered_in_the_runners_own_steps_alone(steers):
+    """So neither a model that writes drafts with the same layer, nor a run that warms up."""
+    table, head = tables()
+    runner = Runner(table, head, most=5, length=64, tokens=64)
+    runner.admit([("a", [1, 2], [1, 2], {"one": 2.0}, {})])
+    runner.run_step({"a": 2}, {})
+    runner.model.given.clear()
+    runner.model.compute_logits(table)
+    assert torch.equal(runner.model.given[0], table)
+
+
+def test_a_head_of_another_kind_is_an_error_not_a_silence(steers):
+    table, head = tables()
+    runner = Runner(table, head, most=5, length=64, tokens=64)
+    runner._dummy_sampler_run(table[:2])
+    runner.model.compute_logits = lambda hidden: hidden @ head.T
+    with pytest.raises(UnsupportedError, match="LogitsProcessor layer"):
+        runner._dummy_sampler_run(table[:2])  # when vLLM measures its memory, at start
+    runner.admit([("a", [1, 2], [1, 2], {}, {"prompt_logprobs": 1})])
+    runner.run_step({"a": 2}, {})  # nobody asks for a steer
+    runner.admit([("b", [1, 2], [1, 2], {"one": 2.0}, {})])
+    with pytest.raises(UnsupportedError, match="LogitsProcessor layer"):
+        runner.run_step({"b": 2}, {})
+
+
+def test_bad_requests_and_engines_without_steers(steers, monkeypatch):
+    second = PROCESSORS[True]
+    check = build_custom_logits_processors_params_validator([second])
+    check(SamplingParams(extra_args={"steer": {"one": 1.0}}))
+    check(SamplingParams())
+    for bad in ("one", {"nobody": 1}, "one=nan", {"one": "\x1b[31m"}):
+        with pytest.raises(VLLMValidationError) as caught:
+            check(SamplingParams(extra_args={"steer": bad}))
+        assert str(caught.value).isprintable()
+    monkeypatch.delenv("LMSTEER_STEERS")
+    with pytest.raises(InputError, match="no steers: name them"):
+        Runner(*tables())
 
 
 def check_rows(step, maker, scheduled, proposed, table, steers):
