@@ -20,8 +20,8 @@ import torch
 
 import lmsteer
 from lmsteer.encoding import encode
-from lmsteer.examples import split_held_out
 from lmsteer.hidden import read_head, read_states
+from lmsteer.split import split_held_out
 from lmsteer.training.learn import JUDGED_ON
 from lmsteer.training.objective import mean_nll
 from lmsteer.training.paper import RECIPE, fit_paper

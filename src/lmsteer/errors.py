@@ -8,6 +8,8 @@
     ├── UnsupportedError                      a model this method cannot act on
     └── MissingExtraError (also ImportError)  an optional dependency is absent
 
+    LmsteerWarning (also UserWarning)         what goes on, but not as well as was asked for
+
 Every message says what was expected, what was got and what to do next.
 """
 
@@ -16,6 +18,10 @@ from __future__ import annotations
 
 class LmsteerError(Exception):
     """Root of all errors that lmsteer raises on purpose."""
+
+
+class LmsteerWarning(UserWarning):
+    """Root of all warnings that lmsteer gives on purpose; the command line prints one line each."""
 
 
 class InputError(LmsteerError, ValueError):

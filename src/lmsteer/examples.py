@@ -1,9 +1,8 @@
-"""Labelled text: `Example`, its digest, and which examples are held out."""
+"""Labelled text: `Example`, its digest, and counts by label."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,42 +58,21 @@ def digest_of(examples: Sequence[Example]) -> str:
     return hashlib.sha256("".join(sorted(e.digest for e in examples)).encode()).hexdigest()
 
 
-def split_held_out(
-    examples: Sequence[Example], share: float, *, salt: str = ""
-) -> tuple[list[int], list[int]]:
-    """Numbers of the examples to learn from and of those held out.
-
-    Chosen by content, so the split does not depend on the order; equal texts fall on one side.
-
-    Args:
-        examples: At least one.
-        share: Share of the examples to hold out, in [0, 1). Nothing is held out of fewer than
-            20 examples: they cannot be spared, and measure nothing.
-        salt: Another salt gives another split.
-    """
-    if not 0.0 <= share < 1.0:
-        raise InputError(f"held_out must be in [0, 1), was: {share}")
-    if len(examples) < 20 or share == 0.0:
-        return list(range(len(examples))), []
-    keys = [
-        hashlib.sha256(f"{salt}\x1f{e.prompt}\x1f{e.text}".encode()).hexdigest() for e in examples
-    ]
-    cut = sorted(set(keys))[max(0, math.ceil(share * len(set(keys))) - 1)]
-    kept = [i for i, key in enumerate(keys) if key > cut]
-    return kept, [i for i, key in enumerate(keys) if key <= cut]
-
-
 def summary(examples: Sequence[Example], style: int = 0) -> dict[str, Any]:
     """Counts by sign of the label, and the digest: what a steer's record keeps of its data."""
-    labels = [e.labels[style] for e in examples]
-    signs = [(label > 0) - (label < 0) for label in labels]
     return {
         "texts": len(examples),
-        "positive": signs.count(1),
-        "neutral": signs.count(0),
-        "negative": signs.count(-1),
+        **counts(examples, style),
         "sha256": digest_of(examples),
     }
+
+
+def counts(examples: Sequence[Example], style: int = 0) -> dict[str, int]:
+    """How many examples there are of each sign of the label."""
+    labels = [e.labels[style] for e in examples]
+    signs = [(label > 0) - (label < 0) for label in labels]
+    named = (("positive", 1), ("neutral", 0), ("negative", -1))
+    return {name: signs.count(sign) for name, sign in named}
 
 
 def sides(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:

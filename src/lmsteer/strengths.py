@@ -13,13 +13,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, LmsteerWarning
 from .steer import Steer
 
 _FORMS = re.compile(r"(?P<sign>[+-]?)(?:(?P<auto>auto)|kl:(?P<kl>.+)|(?P<share>.+)%)")
 
 
-class StrengthWarning(UserWarning):
+class StrengthWarning(LmsteerWarning):
     """A strength past the range in which the text stays fluent."""
 
 

@@ -7,7 +7,8 @@ import lmsteer
 from lmsteer.batches import batch_texts, pad_batch
 from lmsteer.encoding import encode
 from lmsteer.errors import InputError, NotFoundError
-from lmsteer.examples import digest_of, split_held_out
+from lmsteer.examples import digest_of
+from lmsteer.split import split_held_out
 
 
 def write(path, rows):

@@ -26,6 +26,7 @@ FLOORS = [
         "attachment",
         "composition",
         "examples",
+        "split",
         "batches",
         "encoding",
         "readers",

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..attachment import check_fit
 from ..calibration import calibrate as calibrated
 from ..calibration import divergence
-from ..errors import InputError, MismatchError, UnsupportedError
+from ..errors import InputError, LmsteerWarning, MismatchError, UnsupportedError
 from ..examples import Example
 from ..head import decoder_start, fingerprint
 from ..hidden import Progress
@@ -43,7 +43,7 @@ POOR = 0.1
 """Share of held-out variance explained below which a fit is warned of."""
 
 
-class TransferWarning(UserWarning):
+class TransferWarning(LmsteerWarning):
     """A steer carried over by a fit that explains little."""
 
 

@@ -14,9 +14,10 @@ from ..attachment import read_hidden
 from ..batches import batch_texts, pad_batch
 from ..encoding import Encoded, encode
 from ..errors import MismatchError, UnsupportedError
-from ..examples import Example, sides, split_held_out
+from ..examples import Example, sides
 from ..head import decoder_start, input_device, text_config
 from ..hidden import Progress, autocast, target_losses
+from ..split import split_held_out
 from .finetune import MAX_LENGTH, TOKENS_AT_ONCE
 from .method import Method
 

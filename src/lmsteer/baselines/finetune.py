@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..batches import Batch, batch_texts, mixed_batches, pad_batch
 from ..encoding import Encoded, encode
-from ..examples import Example, split_held_out
+from ..examples import Example
 from ..head import input_device
 from ..hidden import Progress, autocast, target_losses
+from ..split import split_held_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

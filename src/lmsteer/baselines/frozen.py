@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from ..encoding import encode
-from ..examples import Example, split_held_out
+from ..examples import Example
 from ..head import Head
 from ..hidden import Progress, read_head, read_states
+from ..split import split_held_out
 from ..states import States
 from .finetune import MAX_LENGTH
 

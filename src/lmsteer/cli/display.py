@@ -67,18 +67,18 @@ def show_warnings() -> None:
 
     Those of others as Python shows them, without control characters.
     """
-    from ..strengths import StrengthWarning
+    from ..errors import LmsteerWarning
 
     plain = warnings.showwarning
 
     def shown(message: Any, category: Any, *rest: Any, **more: Any) -> None:
-        if issubclass(category, StrengthWarning):
+        if issubclass(category, LmsteerWarning):
             err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
         else:
             plain(visible(str(message), keep="\n"), category, *rest, **more)
 
     warnings.showwarning = shown
-    warnings.simplefilter("once", StrengthWarning)
+    warnings.simplefilter("once", LmsteerWarning)
 
 
 _NOTHING = "[none][/none]"

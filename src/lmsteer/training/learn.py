@@ -14,9 +14,10 @@ from ..attachment import check_fit
 from ..cache import Keep
 from ..encoding import Encoded, as_chat, encode
 from ..errors import InputError, UnsupportedError
-from ..examples import Example, split_held_out, summary
+from ..examples import Example, counts, summary
 from ..head import Head, decoder_start, fingerprint, text_config
 from ..hidden import read_head, read_states
+from ..split import split_held_out
 from ..states import States
 from ..steer import Reach, Steer
 from ..workers import Workers, workers
@@ -117,7 +118,7 @@ def learn(
             "nll_base": mean_nll(head, judges, None),
             "nll": mean_nll(head, judges, final),
         }
-    return _told(steers, record, examples, encoded, started)
+    return _told(steers, record, examples, encoded, tested, started)
 
 
 def _learn_inputs(
@@ -186,7 +187,7 @@ def _learn_inputs(
             domain = Steer(P, Q, f"{name}.domain", "input", None, mark, told, where)
         P, Q = factors.P[number], factors.Q[number]
         steers.append(Steer(P, Q, name, "input", domain, mark, record, where))
-    return _told(steers, record, examples, encoded, started)
+    return _told(steers, record, examples, encoded, tested, started)
 
 
 def _told(
@@ -194,16 +195,22 @@ def _told(
     record: dict[str, Any],
     examples: Sequence[Example],
     encoded: Encoded,
+    tested: Sequence[int],
     started: float,
 ) -> list[Steer]:
     """The steers with all that is to be known of how they were made."""
     record["seconds"] = round(time.perf_counter() - started, 3)
     cut = {"truncated": encoded.truncated, "skipped": encoded.skipped}
     cut["tokens"] = int(encoded.target_counts.sum())
+    held = [examples[encoded.source[i]] for i in tested]
     return [
         replace(
             steer,
-            record={**steer.record, **record, "data": {**summary(examples, number), **cut}},
+            record={
+                **steer.record,
+                **record,
+                "data": {**summary(examples, number), **cut, "held_out": counts(held, number)},
+            },
         )
         for number, steer in enumerate(steers)
     ]

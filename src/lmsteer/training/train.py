@@ -81,7 +81,8 @@ def train(
         balance: Give both signs of the label the same total weight.
         chat: The model is a chat model: each prompt is a user's turn, put into the tokenizer's chat
             template, and the text is the answer, from which alone is learned.
-        held_out: Share of the texts to stop and to report on, in [0, 1).
+        held_out: Share of the different texts to stop and to report on, in [0, 1). Each side of
+            the label is learned from, and held out too wherever it has two different texts.
         salt: Another salt holds out other texts.
         max_length: Longer texts are cut to so many tokens; by default the model's context, at
             most 1024 (256 for ``"paper"``).
@@ -105,6 +106,9 @@ def train(
     Returns:
         The steer. `Steer.record` says how it was made: the data's digest and counts, held-out
         NLL in nats a token before and after, seconds, and the course of training.
+
+    Warns:
+        DataWarning: A side of the label has too few different texts to be held out as well.
 
     Raises:
         InputError: No examples, only one label, an option out of range.
