@@ -26,6 +26,14 @@ FORK = multiprocessing.get_context("fork") if os.name != "nt" else None
 needs_fork = pytest.mark.skipif(FORK is None, reason="kills processes that were forked")
 
 
+@pytest.fixture
+def ctrl_c():
+    """As in a command of its own: test runners that run tests in parallel ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def made(number):
     """A steer whose numbers and name say the same."""
     values = torch.full((48, 4), float(number))
@@ -55,6 +63,7 @@ def save_on(path, first, begun):
 
 
 @needs_fork
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_processes_that_are_ended_at_random_moments(tmp_path, number):
     path, dice = tmp_path / "s", random.Random(number)
@@ -86,6 +95,7 @@ def test_processes_that_are_ended_at_random_moments(tmp_path, number):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python's own
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_at_random_moments_in_one_process(tmp_path):
     """A lock that was not let go would stop the next save."""
     path, dice = tmp_path / "s", random.Random(1)
