@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: setup demo check test test-slow test-lowest test-engines docs bench
+.PHONY: setup demo check test test-slow test-survival test-lowest test-engines test-engines-slow docs \
+	bench
 
 setup: $(VENV)/.ready
 
@@ -26,6 +27,9 @@ test: setup  # and which lines of src they run
 test-slow: setup
 	$(BIN)/pytest -m slow
 
+test-survival: setup  # 2,000 saves that are ended by Ctrl-C, by a kill; two writers, 500 saves each
+	LMSTEER_ROUNDS=2000 $(BIN)/pytest -n 0 tests/unit/test_folders.py tests/unit/test_mutations.py
+
 test-lowest: setup  # the oldest transformers that is promised, in an environment of its own
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install -q torch==2.13.0
@@ -36,7 +40,10 @@ test-lowest: setup  # the oldest transformers that is promised, in an environmen
 # none of the packages for images and sound; llama.cpp builds from source (minutes).
 ENGINES := .venv-engines
 test-engines: $(ENGINES)/.ready
-	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m pytest tests/engines -W ignore --durations=5
+	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m pytest tests/engines -W ignore -m "not slow" --durations=5
+
+test-engines-slow: $(ENGINES)/.ready  # hours: more ways of running, 300,000 tokens by drafts
+	OMP_NUM_THREADS=1 $(ENGINES)/bin/python -m pytest tests/engines -W ignore -m slow -s
 
 $(ENGINES)/.ready: pyproject.toml
 	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)

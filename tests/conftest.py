@@ -1,5 +1,6 @@
 """Tiny models and examples, built here: no download, no file outside the repository."""
 
+import json
 import os
 from pathlib import Path
 
@@ -110,3 +111,37 @@ def folder(llama, tokenizer, tmp_path):
     llama.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture
+def deep(tmp_path, monkeypatch):
+    """A folder to work in, so deep that what climbs out of it is still among the test's own."""
+    work = tmp_path / "1" / "2" / "3" / "4"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    return work
+
+
+@pytest.fixture
+def save_named(llama, tmp_path):
+    """Saves a steer to a folder, under a name that need not be one."""
+    mark = lmsteer.head.fingerprint(llama)
+    made = []
+
+    def made_steer(path, name, *, domain=True, **facts):
+        torch.manual_seed(len(made))
+        made.append(name)
+        P, Q, D = (torch.randn(32, 2) * 0.5 for _ in range(3))
+        part = lmsteer.Steer(D, Q, "x.domain", fingerprint=mark) if domain else None
+        lmsteer.Steer(P, Q, "x", domain=part, fingerprint=mark).save(path, force=True)
+        told = json.loads((path / "steer.json").read_text())
+        (path / "steer.json").write_text(json.dumps({**told, "name": name, **facts}))
+        return path
+
+    return made_steer
+
+
+@pytest.fixture
+def moods(save_named, tmp_path):
+    """Two different steers that are both called mood."""
+    return [save_named(tmp_path / place / "mood", "mood") for place in ("A", "B")]

@@ -20,6 +20,7 @@ import lmsteer
 from lmsteer.evaluation import environment
 from lmsteer.hidden import read_head, read_states
 from lmsteer.metrics.perplexity import encode_records
+from lmsteer.naming import told_apart
 
 HERE = Path(__file__).parent
 STEERS = ("sentiment", "detox", "politeness", "subjectivity")
@@ -55,7 +56,8 @@ def main() -> None:
         )
         hidden = read_states(model, encode_records(model, tokenizer, records)[0]).hidden
         head = read_head(model)
-        steers = {Path(s).name: lmsteer.load_steer(s, model) for s in args.steers}
+        called = told_apart([Path(s).name for s in args.steers])
+        steers = {c: lmsteer.load_steer(s, model) for c, s in zip(called, args.steers, strict=True)}
         for a, b in itertools.combinations(steers, 2):
             for x, y in STRENGTHS:
                 mix = {steers[a]: float(x), steers[b]: float(y)}

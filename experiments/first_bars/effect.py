@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import lmsteer
+from lmsteer.generation import by_mix
 from lmsteer.metrics import distinct, load_scorer, perplexity, positive_rate
 
 
@@ -71,8 +72,7 @@ def main() -> None:
 
     print("| strength | VADER | Hu and Liu words | classifier | perplexity | distinct-2 |")
     print("|---:|---|---|---|---|---|")
-    for strength in args.strengths:
-        part = [r for r in records if r.strengths["sentiment"] == strength]
+    for strength, part in zip(args.strengths, by_mix(records, len(args.strengths)), strict=True):
         texts = [r.text for r in part]
         figures = [
             positive_rate(part, vader(texts)),

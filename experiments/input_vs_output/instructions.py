@@ -29,6 +29,7 @@ from common import arguments, keep
 
 import lmsteer
 from lmsteer import Example
+from lmsteer.generation import by_mix
 from lmsteer.metrics import mean_score, perplexity
 from lmsteer.strengths import StrengthWarning
 
@@ -113,8 +114,8 @@ def main() -> None:
                 **how,
             )
             rows = {
-                f"{s:+g}": measured([r for r in records if r.strengths[contrast] == s])
-                for s in STRENGTHS
+                f"{s:+g}": measured(part)
+                for s, part in zip(STRENGTHS, by_mix(records, len(STRENGTHS)), strict=True)
             }
             result[f"{contrast}: {place}"] = {"held_out": steer.record["held_out"], **rows}
             print(contrast, place, json.dumps(result[f"{contrast}: {place}"]), flush=True)

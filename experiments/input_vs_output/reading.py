@@ -31,6 +31,7 @@ from sklearn.metrics import roc_auc_score
 import lmsteer
 from lmsteer.batches import padded
 from lmsteer.encoding import prompt_ids
+from lmsteer.generation import by_mix
 from lmsteer.metrics import perplexity
 from lmsteer.strengths import StrengthWarning
 
@@ -153,8 +154,7 @@ def curve(
     )
     base = readings(model, tokenizer, texts, *words)
     found: dict[float, dict[str, Any]] = {}
-    for strength in STRENGTHS:
-        part = [r for r in records if r.strengths[steer.name] == strength]
+    for strength, part in zip(STRENGTHS, by_mix(records, len(STRENGTHS)), strict=True):
         with steered(model, steer, strength):
             read = readings(model, tokenizer, texts, *words)
         shifts = (read - base) / base.std()

@@ -27,6 +27,7 @@ import lmsteer
 from lmsteer import Steer
 from lmsteer.alignment import TransferWarning
 from lmsteer.evaluation import measure
+from lmsteer.generation import by_mix
 from lmsteer.metrics import load_scorer
 from lmsteer.strengths import StrengthWarning
 
@@ -56,8 +57,7 @@ def curve(pair: tuple[Any, Any], steer: Steer, prompts: list[str], scorer: Any) 
         batch_size=128,
     )
     found: dict[float, dict[str, float]] = {}
-    for strength in STRENGTHS:
-        part = [r for r in records if r.strengths[steer.name] == strength]
+    for strength, part in zip(STRENGTHS, by_mix(records, len(STRENGTHS)), strict=True):
         row = measure(*pair, part, {"style": scorer})
         found[strength] = {
             "style": row["style"].value,

@@ -17,6 +17,7 @@ from common import STRENGTHS, arguments, at_ratios, keep, steers, where
 
 import lmsteer
 from lmsteer.evaluation import measure
+from lmsteer.generation import by_mix
 from lmsteer.metrics import load_scorer
 from lmsteer.strengths import StrengthWarning
 
@@ -50,8 +51,7 @@ def main() -> None:
             where=where(name),
         )
         found: dict[float, dict[str, Any]] = {}
-        for strength in STRENGTHS:
-            part = [r for r in written if r.strengths[steer.name] == strength]
+        for strength, part in zip(STRENGTHS, by_mix(written, len(STRENGTHS)), strict=True):
             row = measure(model, tokenizer, part, {judge: load_scorer(judge)})
             found[strength] = {
                 "style": row[judge].value,

@@ -38,9 +38,10 @@ def main() -> None:
     )
     scorers = {name: load_scorer(name) for name in SCORERS}
     prompts = lmsteer.read_prompts("bundled:neutral")[: args.count]
-    rows: dict[tuple[float, float], dict[str, Estimate]] = {}
-    for a in STRENGTHS:
-        for b in STRENGTHS:
+    lines_of: list[list[dict[str, Estimate]]] = []
+    for b in STRENGTHS:
+        lines_of.append([])
+        for a in STRENGTHS:
             records = lmsteer.generate(
                 model,
                 tokenizer,
@@ -51,15 +52,17 @@ def main() -> None:
                 top_p=0.9,
                 batch_size=args.batch_size,
             )
-            rows[a, b] = measure(model, tokenizer, records, scorers)
-            print(a, b, {k: str(rows[a, b][k]) for k in (*SCORERS, "perplexity")}, flush=True)
+            row = measure(model, tokenizer, records, scorers)
+            lines_of[-1].append(row)
+            print(a, b, {k: str(row[k]) for k in (*SCORERS, "perplexity")}, flush=True)
     cosine = lmsteer.interference(one, other)
     facts = setting.facts(args, prompts=len(prompts), samples=args.samples, cosine=f"{cosine:+.4f}")
     plain = {
         "facts": facts,
         "rows": [
             {STYLES[0]: a, STYLES[1]: b, "figures": {k: asdict(v) for k, v in row.items()}}
-            for (a, b), row in rows.items()
+            for b, line in zip(STRENGTHS, lines_of, strict=True)
+            for a, row in zip(STRENGTHS, line, strict=True)
         ],
     }
     name = setting.stem(args, "composition")
@@ -76,12 +79,14 @@ def main() -> None:
         lines += ["", f"## {told}", ""]
         lines += [f"| detox \\ sentiment | {' | '.join(f'{a:+g}' for a in STRENGTHS)} |"]
         lines += ["|---:" * (len(STRENGTHS) + 1) + "|"]
-        for b in reversed(STRENGTHS):
-            cells = " | ".join(str(rows[a, b][shown]) for a in STRENGTHS)
+        for b, line in zip(reversed(STRENGTHS), reversed(lines_of), strict=True):
+            cells = " | ".join(str(row[shown]) for row in line)
             lines.append(f"| {b:+g} | {cells} |")
     lines += ["", f"![every pair]({name}.png)"]
     setting.write(name, plain, lines)
-    grid_figure(setting.RESULTS / f"{name}.png", STYLES, STRENGTHS, rows, [*SCORERS, "perplexity"])
+    grid_figure(
+        setting.RESULTS / f"{name}.png", STYLES, STRENGTHS, lines_of, [*SCORERS, "perplexity"]
+    )
 
 
 if __name__ == "__main__":

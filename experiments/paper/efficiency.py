@@ -26,6 +26,7 @@ from styles import STYLES, Style
 
 import lmsteer
 from lmsteer.calibration import divergence
+from lmsteer.generation import by_mix
 from lmsteer.hidden import read_head, read_states
 from lmsteer.metrics import bootstrap, perplexity
 from lmsteer.metrics.perplexity import encode_records
@@ -80,7 +81,7 @@ class Bench:
             rest = {steer.domain: 1.0} if domain and steer.domain is not None else {}
             mixes = [{steer: s, **rest} for s in strengths]
             records = self.write(mixes)
-            parts = [[r for r in records if r.strengths["it"] == s] for s in strengths]
+            parts = by_mix(records, len(mixes))
             low, high = (self.style.judge([r.text for r in part]) > 0 for part in parts)
             # The same prompts and samples in both: the difference has its own interval.
             columns = np.stack([high.astype(float) - low, np.ones(len(low))], axis=1)

@@ -24,8 +24,10 @@ from styles import rows
 
 import lmsteer
 from lmsteer.evaluation import measure, resumable
+from lmsteer.generation import by_mix
 from lmsteer.metrics import Estimate, load_scorer, perplexity
 from lmsteer.plotting import COLOURS, subplots
+from lmsteer.strengths import strength_texts
 
 Tables = Mapping[str, Mapping[float, Mapping[str, Estimate]]]
 STYLE = {"sentiment": "sentiment", "detox": "toxicity.any"}
@@ -112,11 +114,11 @@ def main() -> None:
             prompts_a_part=20,
         )
         found[group] = {}
-        for strength in strengths:
-            part = [r for r in records if r.strengths[steer.name] == strength]
+        parts = by_mix(records, len(strengths))
+        for strength, text, part in zip(strengths, strength_texts(strengths), parts, strict=True):
             row = measure(model, tokenizer, part, scorers, worst=worst)
             row["perplexity, other model"] = perplexity(*other, part)
-            found[group][f"{strength:+g}"] = {k: asdict(v) for k, v in row.items()}
+            found[group][text] = {k: asdict(v) for k, v in row.items()}
             print(group, strength, {k: str(v) for k, v in row.items()}, flush=True)
     if args.only:
         return

@@ -22,6 +22,8 @@ from each_strength import PROMPTS, SHOWN, every_strength, short
 from paper import ACL, POSTER, V1
 from setting import RESULTS, write
 
+from lmsteer.naming import told_apart
+
 OURS = ("lm-steer", "lm-steer-nucleus", "lm-steer-self")
 
 
@@ -61,10 +63,12 @@ def main() -> None:
     facts = plain["facts"]
     # Folders of the machine it ran on are nobody's business.
     facts |= {key: Path(str(facts[key])).name for key in ("model", "prompts")}
+    given = [row["name"] for row in plain["rows"]]
+    called = dict(zip(given, told_apart([Path(name).name for name in given]), strict=True))
     for row in plain["rows"]:
-        row["name"] = Path(row["name"]).name
+        row["name"] = called[row["name"]]
     plain["reached"] = {
-        goal: {Path(name).name: found for name, found in methods.items()}
+        goal: {called[name]: found for name, found in methods.items()}
         for goal, methods in plain["reached"].items()
     }
     facts["date"] = date.fromtimestamp(source.stat().st_mtime).isoformat()

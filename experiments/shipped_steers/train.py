@@ -20,6 +20,7 @@ from styles import STYLES, Style
 
 import lmsteer
 from lmsteer.calibration import STRENGTHS
+from lmsteer.generation import by_mix
 from lmsteer.metrics import mean_score, perplexity, positive_rate
 
 
@@ -40,8 +41,7 @@ def effect(model: Any, tokenizer: Any, steer: lmsteer.Steer, style: Style) -> di
         seed=1,  # not the samples that the calibration saw
     )
     rows = []
-    for strength in STRENGTHS:
-        part = [r for r in records if r.strengths[steer.name] == strength]
+    for strength, part in zip(STRENGTHS, by_mix(records, len(STRENGTHS)), strict=True):
         scores = style.judge([r.text for r in part])
         rate = positive_rate(part, scores)
         rows.append(

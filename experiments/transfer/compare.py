@@ -31,6 +31,7 @@ import lmsteer
 from lmsteer.alignment import FORMS
 from lmsteer.calibration import divergence
 from lmsteer.evaluation import environment
+from lmsteer.generation import by_mix
 from lmsteer.hidden import read_head, read_states
 from lmsteer.metrics import bootstrap, perplexity
 from lmsteer.metrics.perplexity import encode_records
@@ -81,7 +82,7 @@ class Target:
         """Effect and cost of a steer at a given divergence."""
         strengths = self.matched(steer, kl)
         records = self.write([{steer: s} for s in strengths])
-        parts = [[r for r in records if r.strengths[steer.name] == s] for s in strengths]
+        parts = by_mix(records, len(strengths))
         low, high = (self.judge([r.text for r in part]) > 0 for part in parts)
         columns = np.stack([high.astype(float) - low, np.ones(len(low))], axis=1)
         gap = bootstrap(columns, lambda s: s[..., 0] / s[..., 1], [r.prompt for r in parts[0]])

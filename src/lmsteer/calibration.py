@@ -18,7 +18,7 @@ from .attachment import attach, check_everywhere
 from .batches import Batch
 from .encoding import Encoded
 from .errors import InputError
-from .generation import generate
+from .generation import by_mix, generate
 from .head import Head
 from .hidden import Progress, read_head, read_states
 from .metrics import Estimate, distinct, perplexity
@@ -94,12 +94,11 @@ def calibrate(
         batch_size=batch_size,
         progress=progress,
     )
-    parts = {s: [r for r in records if r.strengths[steer.name] == s] for s in wanted}
-    encoded = encode_records(model, tokenizer, parts[0.0])[0]
+    parts = by_mix(records, len(wanted))
+    encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])[0]
     kl = text_divergence(model, encoded, plain, wanted)
     rows = []
-    for strength in wanted:
-        part = parts[strength]
+    for strength, part in zip(wanted, parts, strict=True):
         row: dict[str, Any] = {"strength": strength, "kl": kl[strength]}
         row |= _figures("perplexity", perplexity(model, tokenizer, part))
         row |= _figures("distinct_2", distinct(part, 2))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from .escaping import code, markdown, quoted
 from .steer import Steer
+from .strengths import strength_texts
+
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def card(steer: Steer) -> str:
@@ -17,17 +22,17 @@ def card(steer: Steer) -> str:
         "library_name: lmsteer",
         "tags: [lm-steer, steering, controllable-generation]",
         "pipeline_tag: text-generation",
-        *([f"base_model: {base}"] if base and base not in ("bundled", "bundled-small") else []),
+        *base_model(base),
         "---",
-        f"# {steer.name}",
+        f"# {markdown(steer.name)}",
         "",
-        f"A steer for `{base or 'an unnamed model'}`: a linear map on its {steer.site} word "
+        f"A steer for {code(base or 'an unnamed model')}: a linear map on its {steer.site} word "
         f"embeddings (dim {steer.dim}, rank {steer.rank}), learned with the model frozen "
         "(LM-Steer, Han et al., ACL 2024).",
         "",
         "```python",
         "import lmsteer",
-        f'model, tokenizer = lmsteer.load_model("{base or "MODEL"}")',
+        f"model, tokenizer = lmsteer.load_model({quoted(base or 'MODEL')})",
         'steer = lmsteer.load_steer("PATH OR HUB ID", model)',
         "with lmsteer.attach(model, {steer: 2.0}):",
         '    model.generate(**tokenizer("My life is", return_tensors="pt"))',
@@ -42,10 +47,11 @@ def card(steer: Steer) -> str:
             "",
             f"Learned from {data['texts']} texts ({data['positive']} positive, "
             f"{data['negative']} negative, {data['neutral']} neutral; {data['tokens']} tokens; "
-            f"solver `{steer.record['solver']}`).",
+            f"solver {code(str(steer.record['solver']))}).",
         ]
         if "source" in steer.record:
-            lines.append(f"Source: {steer.record['source']}. The text itself is not here.")
+            source = markdown(str(steer.record["source"]))
+            lines.append(f"Source: {source}. The text itself is not here.")
     if held_out:
         lines += [
             "",
@@ -57,10 +63,18 @@ def card(steer: Steer) -> str:
     if samples := steer.record.get("samples"):
         lines += ["", "## Samples", "Offensive words are masked.", ""]
         lines += ["| strength | text |", "|---:|---|"]
-        for row in samples:
-            text = " ".join(row["text"].split()).replace("|", "\\|").replace("<", "&lt;")
-            lines.append(f"| {row['strength']:+g} | {text} |")
+        texts = strength_texts([row["strength"] for row in samples])
+        for row, strength in zip(samples, texts, strict=True):
+            lines.append(f"| {strength} | {markdown(row['text'])} |")
     return "\n".join(lines) + "\n"
+
+
+def base_model(name: str) -> list[str]:
+    """The line of a card's front matter that names the base model, where the Hub may know it."""
+    if name in ("bundled", "bundled-small") or not _HUB_ID.fullmatch(name):
+        return []
+    # YAML would read some names without a slash as something else: null, 1.0.
+    return [f"base_model: {name if '/' in name else quoted(name)}"]
 
 
 def _strengths(record: Mapping[str, Any]) -> list[str]:
@@ -72,7 +86,7 @@ def _strengths(record: Mapping[str, Any]) -> list[str]:
     found = {row["strength"]: row for row in effect["rows"]} if effect else {}
     header, rule = "| strength | KL | perplexity | distinct-2 |", "|---:|---:|---|---|"
     if effect:
-        header, rule = f"{header} share {effect['style']} |", f"{rule}---|"
+        header, rule = f"{header} share {markdown(str(effect['style']))} |", f"{rule}---|"
     lines = [
         "",
         "## Strengths",
@@ -86,21 +100,26 @@ def _strengths(record: Mapping[str, Any]) -> list[str]:
         header,
         rule,
     ]
-    for row in calibration["rows"]:
-        shown = [f"{row['strength']:+g}", f"{row['kl']:.3f}"]
+    texts = strength_texts([row["strength"] for row in calibration["rows"]])
+    for row, strength in zip(calibration["rows"], texts, strict=True):
+        shown = [strength, f"{row['kl']:.3f}"]
         shown += [
             f"{row[k]:.3g} [{row[k + '_low']:.3g}, {row[k + '_high']:.3g}]"
             for k in ("perplexity", "distinct_2")
         ]
         if effect:
-            seen = found[row["strength"]]
-            shown.append(f"{seen['rate']:.3f} [{seen['rate_low']:.3f}, {seen['rate_high']:.3f}]")
+            seen = found.get(row["strength"])  # measured at other strengths too, or at fewer
+            shown.append(
+                f"{seen['rate']:.3f} [{seen['rate_low']:.3f}, {seen['rate_high']:.3f}]"
+                if seen
+                else ""
+            )
         lines.append(f"| {' | '.join(shown)} |")
     if effect:
         lines += [
             "",
-            f"The share by {effect['judge']}, on {effect['texts']} texts a strength from the "
-            f"prompts `{effect['prompts']}`; Spearman of its mean score against strength "
-            f"{effect['spearman']:.3f}.",
+            f"The share by {markdown(str(effect['judge']))}, on {effect['texts']} texts a strength "
+            f"from the prompts {code(str(effect['prompts']))}; Spearman of its mean score "
+            f"against strength {effect['spearman']:.3f}.",
         ]
     return lines

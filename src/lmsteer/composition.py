@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 
 from .errors import InputError
+from .naming import labels
 from .steer import Steer
 
 How = Literal["sum", "product"]
@@ -46,7 +47,8 @@ def compose(
             P[:, part] += P[:, :start] @ (total.Q[:, :start].T @ total.P[:, part])
             start += steer.rank
         total = replace(total, P=P)
-    recipe = {steer.name: float(s) for steer, s in strengths.items()}
+    names = labels(strengths)
+    recipe = {names[steer]: float(s) for steer, s in strengths.items()}
     joined = name or "+".join(recipe)
     return replace(total, name=joined, record={**total.record, "composed": recipe, "how": how})
 

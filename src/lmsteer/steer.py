@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .errors import InputError, MismatchError
+from .naming import check_name
 
 if TYPE_CHECKING:
     from typing import Self
@@ -33,6 +34,8 @@ REACHES: tuple[Reach, ...] = get_args(Reach)
 # Two sketches of one head agree to cosine 0.9999 even after 8-bit quantisation; heads of
 # different models are nearly orthogonal.
 SAME_MODEL_COSINE = 0.99
+
+FACTOR_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,7 +73,7 @@ class Steer:
     Args:
         P: ``(dim, rank)``, float32.
         Q: ``(dim, rank)``, float32. A row ``h`` becomes ``h + strength * (h @ P) @ Q.T``.
-        name: What people call it.
+        name: What people call it: text without control characters, such as line breaks.
         site: ``"output"`` (just before the head) or ``"input"`` (just after embedding look-up).
         domain: What all of the training text shares, whatever its label (the paper's "dummy"
             steer), or None. Used only when it is itself given a strength.
@@ -81,7 +84,7 @@ class Steer:
 
     Raises:
         InputError: Shapes that do not fit, values that are not finite, an unknown site or `where`,
-            a domain part that acts elsewhere.
+            a name that cannot be shown, a domain part that acts elsewhere.
     """
 
     P: Float[Tensor, "dim rank"]
@@ -94,6 +97,7 @@ class Steer:
     where: Reach = "all"
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         if self.site not in SITES:
             raise InputError(f"site must be one of {SITES}, was: {self.site!r}")
         if not isinstance(self.where, str) or self.where not in REACHES:
@@ -104,7 +108,13 @@ class Steer:
                 f"were: {tuple(self.P.shape)} and {tuple(self.Q.shape)}"
             )
         for factor, values in (("P", self.P), ("Q", self.Q)):
-            if not torch.isfinite(values).all():
+            if values.dtype not in FACTOR_DTYPES:
+                raise InputError(
+                    f"{factor} of steer {self.name!r} must hold floating-point numbers of 16 to 64 "
+                    f"bits, was: {values.dtype}"
+                )
+            # As float32, in which they are kept and in which larger numbers are infinite.
+            if not torch.isfinite(values.float()).all():
                 raise InputError(
                     f"{factor} of steer {self.name!r} holds NaN or infinite values; "
                     "train it again, or fetch the file again if it was downloaded"

@@ -94,6 +94,32 @@ def strength_at_kl(rows: Sequence[Mapping[str, Any]], wanted: float, sign: float
     )
 
 
+def strength_texts(strengths: Sequence[float]) -> list[str]:
+    """Strengths as text, signed, with as many digits as it takes for different ones to differ."""
+    numbers = [float(strength) + 0.0 for strength in strengths]  # -0 is 0
+    texts: list[str] = []
+    for digits in range(6, 18):
+        texts = [f"{number:+.{digits}g}" for number in numbers]
+        if len(set(texts)) == len(set(numbers)):
+            break
+    return texts
+
+
+def mix_texts(mixes: Sequence[Mapping[str, float]]) -> list[dict[str, str]]:
+    """The strengths of several mixes as `strength_texts` has them, each steer's for itself.
+
+    Args:
+        mixes: Strengths of steers by their labels, a mapping for each row of a table.
+    """
+    found: list[dict[str, str]] = [{} for _ in mixes]
+    for name in dict.fromkeys(name for mix in mixes for name in mix):
+        rows = [number for number, mix in enumerate(mixes) if name in mix]
+        texts = strength_texts([mixes[number][name] for number in rows])
+        for number, text in zip(rows, texts, strict=True):
+            found[number][name] = text
+    return [{name: texts[name] for name in mix} for mix, texts in zip(mixes, found, strict=True)]
+
+
 def _number(text: str, whole: str) -> float:
     try:
         number = float(text)

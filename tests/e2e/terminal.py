@@ -10,3 +10,19 @@ def run(capsys, *arguments):
         main([str(a) for a in arguments])
     captured = capsys.readouterr()
     return stop.value.code, captured.out, captured.err
+
+
+def tree(root):
+    """Every file and folder below, with what it holds."""
+    return {
+        (path, path.read_bytes() if path.is_file() else b"") for path in sorted(root.rglob("*"))
+    }
+
+
+def outside(root, before, *allowed):
+    """What has come or changed since, other than at or below the places allowed."""
+    return {
+        path
+        for path, _ in tree(root) - before
+        if not any(path == place or place in path.parents for place in allowed)
+    }

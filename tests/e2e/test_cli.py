@@ -217,7 +217,7 @@ def test_two_columns_of_labels_are_two_steers_and_their_grid(capsys, folder, exa
     code, out, _ = run(capsys, "train", tmp_path / "two.jsonl", *both, *options)
     assert code == 0
     assert [Path(row["out"]).name for row in json.loads(out)] == ["taste", "shout"]
-    assert not (tmp_path / "both.partial").exists()
+    assert not (tmp_path / "both" / ".lmsteer").exists()
     code, out, _ = run(
         capsys,
         "grid",

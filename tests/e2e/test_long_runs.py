@@ -35,7 +35,7 @@ def test_two_processes_give_the_steer_of_one(alone, tmp_path):
     two = read_steer(tmp_path / "two")
     assert two.record["processes"] == 2
     assert difference(alone, two) <= 1e-4
-    assert not (tmp_path / "two.partial").exists()
+    assert not (tmp_path / "two" / ".lmsteer").exists()
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
@@ -49,7 +49,7 @@ def test_a_killed_training_resumes(alone, tmp_path, kill):
     )
     command = [sys.executable, "-c", slow, *TRAIN[2:], "--out", str(tmp_path / "steer")]
     process = subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True)
-    told = tmp_path / "steer.partial" / "states-0of1.json"
+    told = tmp_path / "steer" / ".lmsteer" / "unfinished" / "states-0of1.json"
     deadline = time.time() + 60
     while not told.exists() and time.time() < deadline:
         time.sleep(0.01)

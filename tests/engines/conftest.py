@@ -1,8 +1,30 @@
-"""A tokenizer with merges, which engines read; and the matrix of what was tested."""
+"""A tokenizer with merges, which engines read; the second runner; the matrix of what was tested."""
+
+import os
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+INTERPRETED = Path(__file__).parent / "interpreted"
+SECOND = {  # vLLM's model runner V2 on a processor: see interpreted/sitecustomize.py
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(INTERPRETED), os.environ.get("PYTHONPATH")])),
+    "TRITON_INTERPRET": "1",
+    "TORCH_COMPILE_DISABLE": "1",  # the compiler would look for a real Triton
+    "VLLM_USE_V2_MODEL_RUNNER": "1",
+    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
+}
+if os.environ.get("TRITON_INTERPRET") != "1":  # they run in a process of their own
+    collect_ignore = ["interpreted"]
+
+
+@pytest.fixture
+def second_runner(monkeypatch):
+    """The engine's processes run V2 from here on; this one only believes that it has Triton."""
+    for name, value in SECOND.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("vllm.config.vllm.HAS_TRITON", True)
 
 
 @pytest.fixture(scope="session")

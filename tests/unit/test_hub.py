@@ -86,7 +86,7 @@ def test_the_card_has_tags_base_model_and_samples(hub, whole):
     assert "library_name: lmsteer" in front
     assert "lm-steer" in front
     assert "| +2 | so \\| good indeed |" in body
-    assert "| -2 | b*** &lt;b> |" in body
+    assert r"| -2 | b\*\*\* &lt;b> |" in body
     again = pull_steer("user/whole")
     assert again.record["samples"][0] == {"strength": 2.0, "text": "so | good\nindeed"}
     assert "samples" not in (2 * again).record  # they were written by the very same map

@@ -27,6 +27,7 @@ def test_the_style_of_the_judge_is_learned_and_the_model_left_alone(llama, token
         judge=early,
         name="early",
         progress=lambda stage, done, total: stages.add(stage),
+        rank=2,  # of 600 texts more columns learn noise, which large strengths bring out
         **OPTIONS,
     )
     assert all(torch.equal(v, before[k]) for k, v in llama.state_dict().items())

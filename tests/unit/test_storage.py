@@ -1,4 +1,7 @@
+import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,6 +12,7 @@ import lmsteer
 from lmsteer.errors import ArtefactError, InputError, MismatchError, NotFoundError
 from lmsteer.head import fingerprint
 from lmsteer.steer import Steer
+from lmsteer.storage import FACTS, TENSORS
 
 
 @pytest.fixture
@@ -30,64 +34,85 @@ def test_saving_then_loading_is_exact(whole, tmp_path):
     assert "LM-Steer" in (tmp_path / "a" / "whole" / "README.md").read_text()
 
 
-def test_an_existing_folder_is_refused_and_survives_a_failed_write(
-    whole, steer, tmp_path, monkeypatch
-):
-    path = tmp_path / "s"
-    steer.save(path)
-    with pytest.raises(InputError, match="exists already.*--force"):
-        whole.save(path)
-
-    def broken(*args):
-        raise OSError("disk full")
-
-    monkeypatch.setattr("lmsteer.storage.save_file", broken)
-    with pytest.raises(OSError, match="disk full"):
-        whole.save(path, force=True)
-    assert Steer.load(path).name == "style"
-    assert [p.name for p in tmp_path.iterdir()] == ["s"]
-    monkeypatch.undo()
-    whole.save(path, force=True)
-    assert Steer.load(path).name == "whole"
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(InputError, match="not a steer"):
-        whole.save(tmp_path / "mine", force=True)
-
-
-def test_damaged_and_foreign_folders(whole, tmp_path):
+def test_a_damaged_file_a_foreign_folder_and_a_newer_version_are_told_apart(whole, tmp_path):
     path = tmp_path / "s"
     with pytest.raises(NotFoundError, match="no steer at"):
         Steer.load(path)
+    with pytest.raises(NotFoundError, match="no steer at"):
+        Steer.load("x" * 5000)
     path.mkdir()
     with pytest.raises(ArtefactError, match=r"has no steer\.json"):
         Steer.load(path)
     path.rmdir()
     whole.save(path)
-    tensors, facts = (
-        load_file(path / "steer.safetensors"),
-        json.loads((path / "steer.json").read_text()),
-    )
+    tensors, facts = load_file(path / TENSORS), json.loads((path / FACTS).read_text())
 
-    def spoil(match, new_tensors=None, **changes):
-        save_file(new_tensors or tensors, path / "steer.safetensors")
-        (path / "steer.json").write_text(json.dumps({**facts, **changes}))
-        with pytest.raises(ArtefactError, match=match):
+    def spoil(match, new_tensors=None, header=None, **changes):
+        save_file(new_tensors or tensors, path / TENSORS, header)
+        digest = hashlib.sha256((path / TENSORS).read_bytes()).hexdigest()
+        (path / FACTS).write_text(json.dumps({**facts, "sha256": digest, **changes}))
+        with pytest.raises(ArtefactError, match=match) as caught:
             Steer.load(path)
+        assert str(path) in str(caught.value)
 
-    spoil("NaN", {**tensors, "P": torch.full_like(tensors["P"], float("nan"))})
+    spoil("P holds NaN", {**tensors, "P": torch.full_like(tensors["P"], float("nan"))})
+    spoil("P holds NaN or infinite", {**tensors, "P": tensors["P"].double() * 1e300})
     spoil("expected Q", {k: v for k, v in tensors.items() if k != "Q"})
     spoil("expected P", {**tensors, "P": tensors["P"][:5].contiguous()})
+    spoil("fingerprint is missing", {k: v for k, v in tensors.items() if k != "fingerprint"})
+    spoil("fingerprint is there", base_model=None)
+    spoil("one row of numbers", {**tensors, "fingerprint": torch.ones(2, 2)})
+    spoil(r"domain\.P is there", domain=None)
+    spoil("site of the steer is 'output'", header={"site": "input"})
+    spoil("where of the steer is 'all'", header={"where": "prompt"})
     spoil("schema 99", schema=99)
     spoil("not written by lmsteer", format="other")
-    (path / "steer.json").write_text(json.dumps(facts))
-    blob = (path / "steer.safetensors").read_bytes()
-    (path / "steer.safetensors").write_bytes(blob[: len(blob) // 2])
-    with pytest.raises(ArtefactError, match="damaged"):
-        Steer.load(path)
-    (path / "steer.safetensors").unlink()
+    for dtype in (torch.int32, torch.bool, torch.complex64, torch.float8_e4m3fn, torch.uint8):
+        spoil("floating-point numbers of 16 to 64", {**tensors, "P": tensors["P"].to(dtype)})
+    (path / TENSORS).unlink()
     with pytest.raises(ArtefactError, match="copy the whole folder"):
         Steer.load(path)
+    (path / TENSORS).mkdir()
+    with pytest.raises(ArtefactError, match="not a file"):
+        Steer.load(path)
+
+
+def test_factors_are_floating_point_numbers():
+    """Without the type checker that runs in these tests, in a process of its own."""
+    code = (
+        "import torch, lmsteer\n"
+        "for dtype in (torch.int64, torch.bool, torch.complex64, torch.float8_e5m2):\n"
+        "    try:\n"
+        "        lmsteer.Steer(torch.ones(4, 2).to(dtype), torch.ones(4, 2).to(dtype))\n"
+        "    except lmsteer.LmsteerError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("must hold floating-point numbers of 16 to 64 bits") == 4
+
+
+def test_a_steer_of_the_first_schema_is_read(whole, tmp_path):
+    whole.save(tmp_path / "s")
+    facts = json.loads((tmp_path / "s" / FACTS).read_text())
+    del facts["sha256"]
+    (tmp_path / "s" / FACTS).write_text(json.dumps(facts))
+    with pytest.raises(ArtefactError, match="sha256"):
+        Steer.load(tmp_path / "s")
+    (tmp_path / "s" / FACTS).write_text(json.dumps({**facts, "schema": 1}))
+    assert Steer.load(tmp_path / "s").digest == whole.digest
+
+
+def test_a_record_that_could_not_be_read_again_is_not_written(steer, tmp_path):
+    for record, match in (
+        ({"x": float("nan")}, "finite"),
+        ({"x": {1, 2}}, "what JSON can hold"),
+        ({"x": "\ud800"}, "what JSON can hold"),
+        ({"samples": 5}, r"record\.samples"),
+        ({"calibration": {"rows": []}}, r"record\.calibration"),
+    ):
+        with pytest.raises(InputError, match=match):
+            replace(steer, record=record).save(tmp_path / "s")
+        assert not (tmp_path / "s").exists()
 
 
 def test_load_steer_by_path_domain_and_unknown_name(whole, llama, tmp_path):

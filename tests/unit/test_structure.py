@@ -8,9 +8,19 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "lmsteer"
 FLOORS = [
-    {"errors", "steer", "card", "plotting", "workers", "wrappers", "sketch"},
     {
+        "errors",
+        "escaping",
+        "naming",
+        "steer",
         "strengths",
+        "card",
+        "plotting",
+        "workers",
+        "wrappers",
+        "sketch",
+    },
+    {
         "head",
         "attachment",
         "composition",
@@ -61,6 +71,16 @@ def test_only_the_command_line_prints_and_only_attachment_and_baselines_hook():
         # Baselines act elsewhere by nature.
         if not {"attachment", "baselines"} & set(path.parts):
             assert "register_forward" not in text, path
+
+
+def test_what_reaches_the_terminal_goes_through_one_room():
+    """`display` escapes; a plain print, a console or JSON of one's own would not."""
+    for path in (SOURCE / "cli").rglob("*.py"):
+        if path.name != "display.py":
+            found = re.search(
+                r"(?<![\w.])print\(|Console\(|json\.dumps?\(|sys\.std", path.read_text()
+            )
+            assert not found, f"{path}: {found and found[0]}"
 
 
 def test_import_is_quick():

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from os import PathLike
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..errors import ArtefactError, InputError, NotFoundError
 from ..official import EPSILON, read_official
+from ..storage import write_file
 
 FORMAT = "lmsteer.swb"
 Offsets = tuple[Tensor, Tensor | None]
@@ -39,10 +38,7 @@ def write_offsets(
         raise InputError(f"{file} exists already; choose another name, or give force=True")
     tensors = {"offset": offset} | ({} if domain is None else {"domain": domain})
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as fresh:
-        made = Path(fresh) / file.name
-        save_file({k: v.contiguous() for k, v in tensors.items()}, made, {"format": FORMAT})
-        os.replace(made, file)
+    write_file(file, save({k: v.contiguous() for k, v in tensors.items()}, {"format": FORMAT}))
 
 
 def read_offsets(path: str | PathLike[str]) -> Offsets:

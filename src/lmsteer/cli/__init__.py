@@ -67,3 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
     except LmsteerError as error:
         fail(str(error))
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written
+        if error.errno is None:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        fail(f"{error.strerror or error}{where}")
+        sys.exit(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .display import hush_transformers, out, progress_bars
+from ..strengths import strength_texts
+from .display import hush_transformers, out, print_json, progress_bars
 
 
 def calibrate(
@@ -51,7 +51,7 @@ def calibrate(
         )
     found.save(steer, force=True)
     if json_:
-        print(json.dumps(found.record["calibration"]))
+        print_json(found.record["calibration"])
         return
     describe_calibration(found.record["calibration"])
 
@@ -59,12 +59,13 @@ def calibrate(
 def describe_calibration(table: Mapping[str, Any]) -> None:
     """The table, and the safe range in a sentence."""
     shown = Table("strength", "KL, nats a token", "perplexity", "distinct-2")
-    for row in table["rows"]:
+    texts = strength_texts([row["strength"] for row in table["rows"]])
+    for row, strength in zip(table["rows"], texts, strict=True):
         figures = [
             f"{row[name]:.3g} [{row[f'{name}_low']:.3g}, {row[f'{name}_high']:.3g}]"
             for name in ("perplexity", "distinct_2")
         ]
-        shown.add_row(f"{row['strength']:+g}", f"{row['kl']:.4f}", *figures)
+        shown.add_row(strength, f"{row['kl']:.4f}", *figures)
     out.print(shown)
     low, high = table["safe"]
     out.print(

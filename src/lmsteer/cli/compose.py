@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..naming import labels, name_of_folder
 from .display import err, escape, hush_transformers
 
 
@@ -38,8 +39,9 @@ def compose(
         hush_transformers()
         network, _ = load_model(model, device="cpu")
     strengths = read_fixed(steers, network)
-    steer = composed(strengths, how=how, name=out_folder.name)
+    steer = composed(strengths, how=how, name=name_of_folder(out_folder))
     steer.save(out_folder, force=force)
+    names = labels(strengths)
     for one, other in itertools.combinations(strengths, 2):
         cosine = interference(one, other)
         # The sign that counts is of what is added, strengths included.
@@ -47,7 +49,7 @@ def compose(
         verdict = "add up" if together > 0 else "oppose"
         verdict = "are unrelated" if abs(together) < 0.1 else verdict
         err.print(
-            f"{escape(one.name)} and {escape(other.name)}: cosine of the maps {cosine:+.3f}; at "
-            f"these strengths they {verdict}"
+            f"{escape(names[one])} and {escape(names[other])}: cosine of the maps {cosine:+.3f}; "
+            f"at these strengths they {verdict}"
         )
     err.print(f"[bold]{escape(str(out_folder))}[/]: {escape(repr(steer))}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,28 +10,31 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .display import err, escape, hush_transformers, out, progress_bars
+from .display import err, escape, hush_transformers, out, print_json, progress_bars
 
+FOLDER = Path("lmsteer-demo/sentiment")
 SHOWN = ("The film was", "My life is", "The food at the restaurant", "I think that")
 STRENGTHS = (-3.0, 0.0, 3.0)
 
 
 def demo(
-    out_folder: Annotated[Path, typer.Option("--out", help="where to save the steer")] = Path(
-        "lmsteer-demo/sentiment"
-    ),
+    out_folder: Annotated[Path, typer.Option("--out", help="where to save the steer")] = FOLDER,
     model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="print the measured effect as JSON")
     ] = False,
 ) -> None:
     """Train a sentiment steer, write at strengths -3, 0 and 3, and measure the difference."""
-    from ..generation import generate
+    from ..generation import by_mix, generate
     from ..metrics import masked
     from ..models import load_model
     from ..readers import read_examples, read_prompts
+    from ..storage import check_writable
     from ..training import train
 
+    force = force or out_folder == FOLDER  # what the demo made before it may make again
+    check_writable(out_folder, force=force)
     begun = time.perf_counter()
     hush_transformers()
     network, tokenizer = load_model(model)
@@ -56,28 +59,23 @@ def demo(
             **options,
         )
     rows = [
-        _effect(
-            network,
-            tokenizer,
-            strength,
-            [r for r in records if r.strengths["sentiment"] == strength],
-        )
-        for strength in STRENGTHS
+        _effect(network, tokenizer, strength, part)
+        for strength, part in zip(STRENGTHS, by_mix(records, len(STRENGTHS)), strict=True)
     ]
-    steer.save(out_folder, force=True)
+    steer.save(out_folder, force=force)
     if json_:
-        print(json.dumps({"out": str(out_folder), "effect": rows, "record": dict(steer.record)}))
+        print_json({"out": str(out_folder), "effect": rows, "record": dict(steer.record)})
         return
     data = steer.record["data"]
     out.print(
         f"\nA steer learned from {data['texts']} labelled sentences, the model frozen, in "
-        f"{steer.record['seconds']:.1f} s. The same prompts and the same dice at three strengths:\n"
+        f"{steer.record['seconds']:.1f} s. The same prompts at three strengths:\n"
     )
     table = Table(*(f"strength {s:+g}" for s in STRENGTHS), show_lines=True)
     for start in range(0, len(shown), len(STRENGTHS)):
         table.add_row(
             *(
-                f"[dim]{escape(r.prompt)}[/]{escape(masked(r.text))}"
+                f"[dim]{escape(r.prompt)}[/]{escape(masked(r.text), lines=True)}"
                 for r in shown[start : start + len(STRENGTHS)]
             )
         )
@@ -91,10 +89,11 @@ def demo(
     for row in rows:
         effect.add_row(f"{row['strength']:+g}", row["positive_text"], row["perplexity_text"])
     out.print(effect)
+    place = escape(shlex.quote(str(out_folder)))
     out.print(
-        f"\nSaved to {out_folder} ({time.perf_counter() - begun:.0f} s in all). Type next:\n"
-        f"  lmsteer generate --steer {out_folder}=-2,0,2 --prompt 'The weather'\n"
-        f"  lmsteer show {out_folder}\n"
+        f"\nSaved to {place} ({time.perf_counter() - begun:.0f} s in all). Type next:\n"
+        f"  lmsteer generate --steer {place}=-2,0,2 --prompt 'The weather'\n"
+        f"  lmsteer show {place}\n"
         "  lmsteer train your.csv --label stars --scale 1 5 --model gpt2 --out mine"
     )
     err.print(

@@ -1,22 +1,49 @@
-"""What people see: messages and progress bars on stderr, so that stdout holds results alone."""
+"""What people see: messages and progress bars on stderr, so that stdout holds results alone.
+
+Names, labels, prompts, paths, what a model writes and what an error quotes are text of strangers:
+each goes through `escape` where it is put into a line or a table. What is forgotten can still give
+the terminal no order: `Terminal` spells out control characters in all that it prints.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
+from rich.text import Text
+
+from ..escaping import json_text, visible
 
 if TYPE_CHECKING:
     from ..hidden import Progress as Callback
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class Terminal(Console):
+    """A console that prints control characters as text, all but line breaks."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Text of a string with markup; its width is that of what is shown."""
+        return super().render_str(visible(text, keep="\n"), **how)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """Pieces of what is printed, the console's own orders among them."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(visible(segment.text, keep="\n"), segment.style)
+
+
+out = Terminal(highlight=False, emoji=False)
+err = Terminal(stderr=True, highlight=False, emoji=False)
 
 _LABELS = {
     "read": "reading the texts once",
@@ -30,12 +57,16 @@ _LABELS = {
 
 
 def fail(message: str) -> None:
-    """Print an error."""
-    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    """Print an error; further lines of a message are moved in, so that none looks like ours."""
+    told = escape(message, lines=True).replace("\n", "\n  ")
+    err.print(f"[bold red]error:[/] {told}", soft_wrap=True)
 
 
 def show_warnings() -> None:
-    """Our own warnings as a line on stderr, without Python's file names and source lines."""
+    """Our own warnings as a line on stderr, without Python's file names and source lines.
+
+    Those of others as Python shows them, without control characters.
+    """
     from ..errors import LmsteerWarning
 
     plain = warnings.showwarning
@@ -44,17 +75,43 @@ def show_warnings() -> None:
         if issubclass(category, LmsteerWarning):
             err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
         else:
-            plain(message, category, *rest, **more)
+            plain(visible(str(message), keep="\n"), category, *rest, **more)
 
     warnings.showwarning = shown
     warnings.simplefilter("once", LmsteerWarning)
 
 
-def escape(text: str) -> str:
-    """Text as it is, where rich would read [square brackets] as markup."""
-    from rich.markup import escape as escaped
+_NOTHING = "[none][/none]"
 
-    return escaped(text)
+
+def escape(text: str, *, lines: bool = False) -> str:
+    """Text for a string with rich's markup: shown as it is, control characters spelled out.
+
+    Whatever stands before and after it in the string, no bracket of the text becomes markup, and
+    no backslash of it changes what follows.
+
+    Args:
+        text: Any.
+        lines: Whether line breaks stay: the text is one that may have lines.
+    """
+
+    # Backslashes are doubled where they stand before a bracket, and nowhere else: a tag that does
+    # nothing parts those of the text from those that escape.
+    def escaped(found: re.Match[str]) -> str:
+        before = f"{found[1] * 2}{_NOTHING}" if found[1] else ""
+        return f"{before}\\[" if found[2] else before
+
+    return re.sub(r"(?<!\\)(\\*)(\[|\Z)", escaped, visible(text, keep="\n" if lines else ""))
+
+
+def print_json(value: Any, *, indent: int | None = None) -> None:
+    """JSON on stdout: letters of all scripts as they are, control characters spelled out."""
+    text = json_text(value, indent=indent)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal or a pipe that has no such letters
+        text = json_text(value, indent=indent, ascii_only=True)
+    print(text)
 
 
 @contextlib.contextmanager
@@ -64,7 +121,7 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Callback | None]:
         yield None
         return
     columns: tuple[Any, ...] = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from .display import err, escape, hush_transformers, out, progress_bars
+from ..escaping import json_text
+from ..naming import labels, told_apart, unique_file_names
+from .display import err, escape, hush_transformers, out, print_json, progress_bars
 from .strengths import crossed, read_mix, tell_prompts
 
 # Prompts, scorers, and whether the style is one to be rid of.
@@ -20,6 +21,8 @@ TASKS: dict[str, tuple[list[str], list[str], bool]] = {
     "detox": (["neutral", "negative"], ["toxicity"], True),
     "custom": ([], [], False),
 }
+# What a folder of a report holds beside the records of each set of prompts.
+FILES = ("report.md", "report.json", "tradeoff.png", "methods")
 
 
 def evaluate(
@@ -79,22 +82,30 @@ def evaluate(
     same texts and continuing the first set of prompts, each at several strengths. Example:
     lmsteer evaluate --methods lm-steer,lora,dexperts --learn reviews.jsonl --count 50 --out report
     """
-    from ..evaluation import environment, markdown, measure, resumable
-    from ..evaluation.report import label_of
-    from ..generation import generate
+    from ..evaluation import (
+        check_scorers,
+        environment,
+        labels_of,
+        markdown,
+        measure,
+        resumable,
+    )
+    from ..generation import by_mix, generate
     from ..metrics import load_scorer, masked
     from ..models import load_model
     from ..readers import read_prompts
+    from ..storage import write_file
     from ..strengths import StrengthWarning
 
     if task not in TASKS:
         raise InputError(f"--task must be one of {', '.join(TASKS)}, was: {task!r}")
-    sets, wanted, worst = TASKS[task]
-    files = prompts or [f"bundled:{name}" for name in sets]
+    own, wanted, worst = TASKS[task]
+    files = prompts or [f"bundled:{name}" for name in own]
     names = scorer or wanted
     if not files or not names:
         raise InputError("--task custom needs --prompts FILE and --scorer NAME")
     scorers = {name: load_scorer(name) for name in names}
+    check_scorers(scorers, worst=worst)
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     if methods:
@@ -125,15 +136,18 @@ def evaluate(
         return
     judge, judge_tokenizer = load_model(fluency, device=device) if fluency else (network, tokenizer)
     mixes = crossed(read_mix(steer or [], network))
+    called = labels(s for mix in mixes for s in mix)
+    told = labels_of([{called[s]: float(value) for s, value in mix.items()} for mix in mixes])
     tell_prompts(steer for mix in mixes for steer in mix)
     groups: dict[str, list[tuple[str, Any]]] = {}
     shown: list[Any] = []
-    for file in files:
-        group = Path(file.removeprefix("bundled:")).stem
+    sets = told_apart([Path(file.removeprefix("bundled:")).stem for file in files])
+    for file, group, place in zip(files, sets, unique_file_names(sets, taken=FILES), strict=True):
         settings = {
             "model": model,
             "steers": [
-                [(s.name, s.digest[:16], value) for s, value in mix.items()] for mix in mixes
+                [(called[s], s.site, s.digest[:16], value) for s, value in mix.items()]
+                for mix in mixes
             ],
             "prompts": file,
             "count": count,
@@ -146,7 +160,7 @@ def evaluate(
         with warnings.catch_warnings(), progress_bars(quiet=json_) as progress:
             warnings.simplefilter("ignore", StrengthWarning)
             records = resumable(
-                out_folder / group,
+                out_folder / place,
                 settings,
                 read_prompts(file)[:count],
                 lambda part: generate(
@@ -166,11 +180,9 @@ def evaluate(
                 progress=progress,
             )
             groups[group] = []
-            for number, mix in enumerate(mixes, start=1):
-                strengths = {s.name: float(value) for s, value in mix.items()}
-                part = [r for r in records if dict(r.strengths) == strengths]
+            for number, part in enumerate(by_mix(records, len(mixes)), start=1):
                 row = measure(judge, judge_tokenizer, part, scorers, worst=worst)
-                groups[group].append((label_of(strengths), row))
+                groups[group].append((told[number - 1], row))
                 shown += part[:: max(1, len(part) // 3)][:3]
                 if progress:
                     progress("measure", number, len(mixes))
@@ -180,30 +192,33 @@ def evaluate(
     facts = {
         "task": task,
         "model": model,
+        "prompts": "; ".join(f"{group}: {file}" for group, file in zip(sets, files, strict=True)),
         "perplexity under": fluency or "the same model, unsteered",
         "samples": f"{samples} a prompt, {tokens} tokens, top-p {top_p} of the {nucleus} "
         f"model, seed {seed}",
         **environment(),
     }
     title = f"{task}: {Path(model).name}"
-    (out_folder / "report.md").write_text(
-        markdown(title, groups, shown, facts, figure=figure), encoding="utf-8"
-    )
+    write_file(out_folder / "report.md", markdown(title, groups, shown, facts, figure=figure))
     rows = {
         group: [
-            {"strengths": label, **{k: asdict(v) for k, v in row.items()}} for label, row in part
+            {"mix": number, "strengths": label, **{k: asdict(v) for k, v in row.items()}}
+            for number, (label, row) in enumerate(part)
         ]
         for group, part in groups.items()
     }
-    text = json.dumps({"facts": facts, "rows": rows}, indent=1)
-    (out_folder / "report.json").write_text(text, encoding="utf-8")
+    report = {"facts": facts, "rows": rows}
+    write_file(out_folder / "report.json", json_text(report, indent=1))
     if json_:
-        print(text)
+        print_json(report, indent=1)
         return
     out.print(f"report: {escape(str(out_folder / 'report.md'))}", soft_wrap=True)
     for group, measured in groups.items():
         for label, row in measured:
-            out.print(f"{group:>10}  {label}: {style} {row[style]}, perplexity {row['perplexity']}")
+            out.print(
+                f"{escape(f'{group:>10}')}  {escape(label)}: {escape(style)} {row[style]}, "
+                f"perplexity {row['perplexity']}"
+            )
 
 
 def _figure(folder: Path, groups: Any, style: str, title: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,8 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InputError
+from ..escaping import visible
+from ..naming import file_name, labels, unique_file_names
 from ..steer import Steer
-from .display import err, escape, hush_transformers, out, progress_bars
+from ..strengths import strength_texts
+from .display import err, escape, hush_transformers, out, print_json, progress_bars
 
 if TYPE_CHECKING:
     from ..interpretation import Direction, Evidence, Shift, StyleValue
@@ -66,17 +70,23 @@ def explain(
     found = [load_steer(name, network) for name in steers]
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
+    names = labels(found)
     how: dict[str, Any] = {"figures": figures, "quiet": json_, "strength": strength}
     if texts:
         how |= {"spans": spans, "domain": domain, "html": html}
         told: dict[str, Any] = {"texts": _read(found[0], network, tokenizer, texts, **how)}
     else:
         how |= {"directions": directions, "words": words, "prompts": read_prompts(prompts)}
-        told = {"steers": {s.name: _learned(s, network, tokenizer, **how) for s in found}}
+        files = unique_file_names(list(names.values()))
+        learned = (
+            _learned(s, names[s], file, network, tokenizer, **how)
+            for s, file in zip(names, files, strict=True)
+        )
+        told = {"steers": dict(zip(names.values(), learned, strict=True))}
     if len(found) > 1:
-        _compare(found, overlaps(found), told, figures, quiet=json_)
+        _compare(list(names.values()), overlaps(found), told, figures, quiet=json_)
     if json_:
-        print(json.dumps(told))
+        print_json(told)
 
 
 def _read(
@@ -111,19 +121,23 @@ def _read(
         _show_texts(read, values)
     if html is not None:
         from ..interpretation.page import page
+        from ..storage import write_file
 
-        html.write_text(page(read, steer.name, strength=strength), encoding="utf-8")
+        write_file(html, page(read, steer.name, strength=strength))
         err.print(f"page: {escape(str(html))}")
     if figures is not None:
         from ..interpretation.figures import value_figure
 
         names = [" ".join(t.split())[:40] for t in texts]
-        value_figure(figures / f"{steer.name}-value.png", values[:6], names[:6], steer.name)
+        path = figures / f"{file_name(steer.name)}-value.png"
+        value_figure(path, values[:6], names[:6], steer.name)
     return [{**asdict(e), "style": asdict(v)} for e, v in zip(read, values, strict=True)]
 
 
 def _learned(
     steer: Steer,
+    name: str,
+    file: str,
     network: Any,
     tokenizer: Any,
     *,
@@ -144,14 +158,14 @@ def _learned(
     )
     parts = directions_of(steer, network, tokenizer, count=directions, words=words, prompts=prompts)
     if not quiet:
-        _show_words(steer.name, strength, gains, losses, masked)
+        _show_words(name, strength, gains, losses, masked)
         _show_directions(parts, masked)
     if figures is not None:
         from ..interpretation.figures import words_figure
 
         shown = [[replace(w, word=masked(w.word)) for w in side] for side in (gains, losses)]
-        title = f"{steer.name} at {strength:+g}"
-        words_figure(figures / f"{steer.name}-words.png", shown[0], shown[1], title)
+        title = f"{name} at {strength_texts([strength])[0]}"
+        words_figure(figures / f"{file}-words.png", shown[0], shown[1], title)
     return {
         "gains": [asdict(w) for w in gains],
         "losses": [asdict(w) for w in losses],
@@ -186,14 +200,16 @@ def _show_texts(read: Sequence[Evidence], values: Sequence[StyleValue]) -> None:
 
 def _coloured(found: Evidence) -> Text:
     """Blue speaks for the style, orange against it; the best spans are underlined."""
-    text = Text(found.text)
+    shown = [visible(letter, keep="\n") for letter in found.text]
+    place = [0, *itertools.accumulate(map(len, shown))]  # a control character takes more room
+    text = Text("".join(shown))
     for token in found.tokens:
         if abs(token.ratio) >= 0.25:
             strong = "bold " if abs(token.ratio) >= 1.0 else ""
             colour = "blue" if token.ratio > 0 else "dark_orange"
-            text.stylize(f"{strong}{colour}", token.start, token.end)
+            text.stylize(f"{strong}{colour}", place[token.start], place[token.end])
     for span in found.spans:
-        text.stylize("underline", span.start, span.end)
+        text.stylize("underline", place[span.start], place[span.end])
     return text
 
 
@@ -220,9 +236,8 @@ def _show_directions(parts: Sequence[Direction], masked: Any) -> None:
 
 
 def _compare(
-    steers: Sequence[Steer], found: Any, told: dict[str, Any], figures: Path | None, *, quiet: bool
+    names: Sequence[str], found: Any, told: dict[str, Any], figures: Path | None, *, quiet: bool
 ) -> None:
-    names = [steer.name for steer in steers]
     told["overlaps"] = {"names": names, "values": found.tolist()}
     if figures is not None:
         from ..interpretation.figures import overlaps_figure

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Annotated
 
 import typer
 
 from ..errors import InputError
-from .display import escape, hush_transformers, out, progress_bars
+from ..strengths import mix_texts
+from .display import escape, hush_transformers, out, print_json, progress_bars
 from .strengths import crossed, read_mix, tell_prompts
 
 
@@ -77,13 +77,15 @@ def generate(
             where=where,
             progress=progress,
         )
-    for record in records:
-        if json_:
-            print(json.dumps(dataclasses.asdict(record), ensure_ascii=False))
-            continue
-        mix = ", ".join(f"{name}={value:+g}" for name, value in record.strengths.items())
+    if json_:
+        for record in records:
+            print_json(dataclasses.asdict(record))
+        return
+    told = mix_texts([record.strengths for record in records])
+    for record, texts in zip(records, told, strict=True):
+        mix = ", ".join(f"{name}={text}" for name, text in texts.items())
         out.print(
-            f"[bold cyan]{escape(mix or 'base')}[/]  [dim]{escape(record.prompt)}[/]"
-            f"{escape(record.text)}",
+            f"[bold cyan]{escape(mix or 'base')}[/]  [dim]{escape(record.prompt, lines=True)}[/]"
+            f"{escape(record.text, lines=True)}",
             soft_wrap=True,
         )

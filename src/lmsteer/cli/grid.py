@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,11 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError
-from .display import escape, hush_transformers, out
+from ..naming import labels
+from ..strengths import strength_texts
+from .display import escape, hush_transformers, out, print_json
 from .measured import measured, span
+from .strengths import check_different
 
 
 def grid(
@@ -60,6 +62,8 @@ def grid(
     hush_transformers()
     network, tokenizer = load_model(model, device=device, dtype=dtype)
     one, other = (load_steer(name, network) for name in steer)
+    check_different(steer, [one, other])
+    names = labels([one, other])
     pairs = [(a, b) for b in strengths for a in strengths]
     found = measured(
         network,
@@ -75,26 +79,28 @@ def grid(
         nucleus=nucleus,
         seed=seed,
     )
-    rows = {pair: row for pair, (_, row) in zip(pairs, found, strict=True)}
+    measures = [row for _, row in found]
+    lines = [measures[start : start + steps] for start in range(0, len(measures), steps)]
     shown = [*scorers, "perplexity"]
     if figure is not None:
-        grid_figure(figure, (one.name, other.name), strengths, rows, shown)
+        grid_figure(figure, (names[one], names[other]), strengths, lines, shown)
     cosine = interference(one, other)
     if json_:
         listed = [
-            {"strengths": {one.name: a, other.name: b}, **{k: asdict(v) for k, v in row.items()}}
-            for (a, b), row in rows.items()
+            {
+                "strengths": {names[one]: a, names[other]: b},
+                **{k: asdict(v) for k, v in row.items()},
+            }
+            for (a, b), row in zip(pairs, measures, strict=True)
         ]
-        print(json.dumps({"seed": seed, "cosine": cosine, "rows": listed}))
+        print_json({"seed": seed, "cosine": cosine, "rows": listed})
         return
+    texts = strength_texts(strengths)
     for name in shown:
-        table = Table(
-            f"{escape(other.name)} \\ {escape(one.name)}",
-            *(f"{a:+g}" for a in strengths),
-            title=name,
-        )
-        for b in reversed(strengths):
-            table.add_row(f"{b:+g}", *(f"{rows[a, b][name].value:.3g}" for a in strengths))
+        corner = f"{escape(names[other])} \\ {escape(names[one])}"
+        table = Table(corner, *texts, title=escape(name))
+        for text, line in zip(reversed(texts), reversed(lines), strict=True):
+            table.add_row(text, *(f"{row[name].value:.3g}" for row in line))
         out.print(table)
     out.print(f"cosine of the maps: {cosine:+.3f}; {len(found[0][0])} texts a pair")
     if figure is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..naming import check_name, name_of_folder
 from .display import err, escape, hush_transformers
 
 
@@ -33,10 +34,9 @@ def import_(
     from ..storage import check_writable
 
     check_writable(out_folder, force=force)
+    name = check_name(name or name_of_folder(out_folder))
     hush_transformers()
     network, _ = load_model(model, device="cpu", dtype=dtype)
-    found = import_official(
-        checkpoint, model=network, steer=steer, dummy=dummy, name=name or out_folder.name
-    )
+    found = import_official(checkpoint, model=network, steer=steer, dummy=dummy, name=name)
     found.save(out_folder, force=force)
     err.print(f"[bold]{escape(str(out_folder))}[/]: {escape(repr(found))}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -18,12 +20,25 @@ if TYPE_CHECKING:
 
 
 def span(low: float, high: float, steps: int, what: str) -> list[float]:
-    """`steps` strengths from `low` to `high`, evenly."""
-    if steps < 2 or not low < high:
+    """`steps` strengths from `low` to `high`, evenly, no two alike.
+
+    Raises:
+        InputError: Too few steps, ends in the wrong order or without end, or so near to each other
+            that no different numbers lie between them.
+    """
+    if steps < 2 or not -math.inf < low < high < math.inf:
         raise InputError(
             f"{what} needs --from below --to and at least 2 --steps, was: {low}, {high}, {steps}"
         )
-    return [round(low + (high - low) * i / (steps - 1), 6) for i in range(steps)]
+    # Exactly, as the numbers are written: 0.1 + 0.2 is 0.3.
+    first, whole = Fraction(str(low)), Fraction(str(high)) - Fraction(str(low))
+    found = [float(first + whole * i / (steps - 1)) for i in range(steps)]
+    if len(set(found)) < steps:
+        raise InputError(
+            f"{what} of {steps} steps needs {steps} different strengths, and {low} and {high} lie "
+            "too near to each other for that; give fewer --steps"
+        )
+    return found
 
 
 def measured(
@@ -38,9 +53,14 @@ def measured(
     tokens: int,
     **options: Any,
 ) -> list[tuple[list[Generation], dict[str, Estimate]]]:
-    """The texts of each mix, all of `tokens` tokens, and their figures; `options` of `generate`."""
-    from ..evaluation.measure import measure
-    from ..generation import generate
+    """The texts of each mix, all of `tokens` tokens, and their figures; `options` of `generate`.
+
+    A prompt that is there twice is continued once: it has the same texts.
+    """
+    from ..evaluation.measure import check_scorers, measure
+    from ..generation import by_mix, generate
+
+    check_scorers(scorers, worst=worst)
 
     tell_prompts(steer for mix in mixes for steer in mix)
     found = []
@@ -49,16 +69,14 @@ def measured(
         records = generate(
             network,
             tokenizer,
-            prompts,
+            list(dict.fromkeys(prompts)),
             strengths=mixes,
             max_new_tokens=tokens,
             min_new_tokens=tokens,
             progress=progress,
             **options,
         )
-        for number, mix in enumerate(mixes, start=1):
-            wanted = {steer.name: strength for steer, strength in mix.items()}
-            part = [r for r in records if r.strengths == wanted]
+        for number, part in enumerate(by_mix(records, len(mixes)), start=1):
             found.append((part, measure(network, tokenizer, part, scorers, worst=worst)))
             if progress:
                 progress("measure", number, len(mixes))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..readers import read_examples, read_prompts
-from .display import escape, out, progress_bars
+from .display import escape, out, print_json, progress_bars
 
 if TYPE_CHECKING:
     from ..comparison import Row
@@ -66,7 +65,10 @@ def compare_methods(
 
         def done(row: Row) -> None:
             if not json_:
-                out.print(f"{row.name}: fitted in {row.seconds:.0f} s, writes at ×{row.decode:.2f}")
+                out.print(
+                    f"{escape(row.name)}: fitted in {row.seconds:.0f} s, writes at "
+                    f"×{row.decode:.2f}"
+                )
 
         rows = compare(
             model,
@@ -84,7 +86,7 @@ def compare_methods(
         )
     write_report(folder, f"Methods on {Path(str(facts['model'])).name}", rows, goals, facts)
     if json_:
-        print(json.dumps([asdict(row) for row in rows]))
+        print_json([asdict(row) for row in rows])
     else:
         out.print(f"report: {escape(str(folder / 'comparison.md'))}", soft_wrap=True)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from ..errors import InputError
-from .display import err, escape, hush_transformers, progress_bars
+from .display import err, escape, hush_transformers, print_json, progress_bars
 
 
 def push(
@@ -60,11 +59,11 @@ def push(
                 top_p=0.9,
                 progress=progress,
             )
-        shown = [(r.strengths.get(found.name, 0.0), masked(r.prompt + r.text)) for r in records]
+        shown = [(wanted[r.mix], masked(r.prompt + r.text)) for r in records]
     address = push_steer(
         found, to, private=private, revision=revision, samples=sorted(shown, key=lambda s: s[0])
     )
     if json_:
-        print(json.dumps({"address": address}))
+        print_json({"address": address})
         return
     err.print(f"[bold]{escape(address)}[/]", soft_wrap=True)

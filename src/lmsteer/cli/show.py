@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from rich.table import Table
 from ..errors import NotFoundError
 from ..steer import Steer
 from ..storage import FACTS, read_steer, shipped_steers
+from ..strengths import strength_texts
 from .calibrate import describe_calibration
-from .display import escape, out
+from .display import escape, out, print_json
 from .train import describe
 
 
@@ -35,21 +35,20 @@ def list_(
     json_: Annotated[bool, typer.Option("--json", help="print as JSON")] = False,
 ) -> None:
     """Steers below a folder, and those that come with the package."""
-    found = {
-        str(facts.parent): read_steer(facts.parent) for facts in sorted(folder.glob(f"*/{FACTS}"))
-    }
+    found = [
+        (str(facts.parent), read_steer(facts.parent)) for facts in sorted(folder.glob(f"*/{FACTS}"))
+    ]
     for name, steers in shipped_steers().items():
-        found |= {f"{name} (shipped, {_facts(s)['base_model']})": s for s in steers}
+        found += [(f"{name} (shipped, {_facts(s)['base_model']})", s) for s in steers]
     if json_:
-        print(json.dumps([{"where": where, **_facts(s)} for where, s in found.items()]))
+        print_json([{"where": where, **_facts(s)} for where, s in found])
         return
     table = Table("steer", "site", "acts on", "dim", "rank", "domain", "base model")
-    for where, steer in found.items():
+    for where, steer in found:
         facts = list(_facts(steer).values())
         table.add_row(escape(where), *(escape(str(fact)) for fact in facts[1:]))
-    out.print(
-        table if found else f"no steers in {folder}; make one with: lmsteer train", soft_wrap=True
-    )
+    none = f"no steers in {escape(str(folder))}; make one with: lmsteer train"
+    out.print(table if found else none, soft_wrap=True)
 
 
 def show(
@@ -60,7 +59,7 @@ def show(
     """What a steer is and how it was made."""
     steer = _shipped(name, model) if not Path(name).exists() else read_steer(name)
     if json_:
-        print(json.dumps({**_facts(steer), "record": dict(steer.record)}))
+        print_json({**_facts(steer), "record": dict(steer.record)})
         return
     for key, value in _facts(steer).items():
         out.print(f"{key:>10}  {escape(str(value))}")
@@ -70,7 +69,10 @@ def show(
         describe_calibration(steer.record["calibration"])
     if "effect" in steer.record:
         effect = steer.record["effect"]
-        rates = ", ".join(f"{row['strength']:+g}: {row['rate']:.0%}" for row in effect["rows"])
+        texts = strength_texts([row["strength"] for row in effect["rows"]])
+        rates = ", ".join(
+            f"{text}: {row['rate']:.0%}" for text, row in zip(texts, effect["rows"], strict=True)
+        )
         out.print(f"{escape(effect['style'])}, {effect['texts']} texts a strength: {rates}")
 
 

@@ -21,9 +21,11 @@ def read_mix(specs: Sequence[str], model: nn.Module | None) -> list[tuple[Steer,
     Without a model the names are folders.
 
     Raises:
-        InputError: No ``=``, or a strength that is neither a number nor a known word.
+        InputError: No ``=``, a strength that is neither a number nor a known word, or one steer
+            given twice.
     """
-    mix = []
+    mix: list[tuple[Steer, list[float]]] = []
+    names: list[str] = []
     for spec in specs:
         name, equals, values = spec.rpartition("=")
         if not equals or not name or not values:
@@ -33,7 +35,25 @@ def read_mix(specs: Sequence[str], model: nn.Module | None) -> list[tuple[Steer,
             )
         steer = read_steer(name) if model is None else load_steer(name, model)
         mix.append((steer, [resolve_strength(steer, value) for value in values.split(",")]))
+        names.append(name)
+    check_different(names, [steer for steer, _ in mix])
     return mix
+
+
+def check_different(names: Sequence[str], steers: Sequence[Steer]) -> None:
+    """Raise InputError where two of the steers are one, under one name or under two."""
+    if len(steers) < 2:
+        return
+    found: dict[tuple[str, str], str] = {}
+    for name, steer in zip(names, steers, strict=True):
+        key = (steer.site, steer.digest)
+        if (before := found.get(key)) is not None:
+            told = f"{name!r} is" if name == before else f"{before!r} and {name!r} are one steer,"
+            raise InputError(
+                f"{told} given twice: give each steer once, with several strengths between commas "
+                "where they are to be compared (NAME=1,2)"
+            )
+        found[key] = name
 
 
 def tell_prompts(steers: Iterable[Steer]) -> None:
@@ -61,7 +81,7 @@ def read_fixed(specs: Sequence[str], model: nn.Module | None) -> dict[Steer, flo
         InputError: Several strengths for one steer.
     """
     mix = read_mix(specs, model)
-    for steer, values in mix:
+    for spec, (_, values) in zip(specs, mix, strict=True):
         if len(values) != 1:
-            raise InputError(f"one strength a steer is taken here; {steer.name} was given more")
+            raise InputError(f"one strength a steer is taken here; got several in {spec!r}")
     return {steer: values[0] for steer, values in mix}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .display import escape, hush_transformers, out
+from ..strengths import strength_texts
+from .display import escape, hush_transformers, out, print_json
 from .measured import measured, span
 
 
@@ -90,16 +90,17 @@ def sweep(
             }
             for strength, part, row in zip(strengths, parts, rows, strict=True)
         ]
-        print(json.dumps({"steer": found.name, "seed": seed, "rows": listed}))
+        print_json({"steer": found.name, "seed": seed, "rows": listed})
         return
-    table = Table("strength", *shown, "the first text")
-    for strength, part, row in zip(strengths, parts, rows, strict=True):
+    table = Table("strength", *map(escape, shown), "the first text")
+    for strength, part, row in zip(strength_texts(strengths), parts, rows, strict=True):
         text = " ".join((part[0].prompt + part[0].text).split())
         figures = (str(row[name]) for name in shown)
-        table.add_row(f"{strength:+g}", *figures, escape(masked(text)))
+        table.add_row(strength, *figures, escape(masked(text)))
     out.print(table)
     out.print(
-        f"{len(parts[0])} texts a strength; {', '.join(scorers)}: share scored above 0; perplexity "
+        f"{len(parts[0])} texts a strength; {escape(', '.join(scorers))}: share scored above 0; "
+        "perplexity "
         "under the unsteered model; [95% intervals]"
     )
     if figure is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError
-from .display import escape, hush_transformers, out, progress_bars
+from .display import escape, hush_transformers, out, print_json, progress_bars
 
 if TYPE_CHECKING:
     from ..theory import Part
@@ -67,7 +66,7 @@ def theory(
             {**asdict(part), "checks": [{**asdict(c), "passed": c.passed} for c in part.checks]}
             for part in parts
         ]
-        print(json.dumps({"seed": seed, "passed": passed, "parts": told}))
+        print_json({"seed": seed, "passed": passed, "parts": told})
     elif folder is not None:
         out.print(f"figures: {escape(str(folder))}")
     if not passed:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import contextlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +12,10 @@ import typer
 
 from ..errors import InputError
 from ..models import load_model
+from ..naming import check_name, name_of_folder, unique_file_names
 from ..readers import read_examples
-from ..storage import check_writable
-from .display import err, escape, hush_transformers, out, progress_bars
+from ..storage import check_writable, working
+from .display import err, escape, hush_transformers, print_json, progress_bars
 
 
 def train(
@@ -92,7 +93,7 @@ def train(
         int, typer.Option(help="with --self-train: how many the model writes")
     ] = 12_000,
     resume: Annotated[
-        bool, typer.Option(help="go on with an interrupted training, kept in OUT.partial")
+        bool, typer.Option(help="go on with an interrupted training, kept inside OUT")
     ] = False,
     fast: Annotated[
         bool, typer.Option(help="bf16 where the hardware has it; --no-fast is float32 throughout")
@@ -116,10 +117,14 @@ def train(
         raise InputError("--judge goes with --self-train")
     if self_train and len(label) > 1:
         raise InputError(f"--self-train learns one style, got {len(label)} label columns")
-    folders = [out_folder] if len(label) == 1 else [out_folder / column for column in label]
+    name = check_name(name or name_of_folder(out_folder))
+    folders = [out_folder]
+    if len(label) > 1:
+        folders = [out_folder / column for column in _folders_of(label)]
     for folder in folders:
         check_writable(folder, force=force)
-    with joined() as processes:
+    with contextlib.ExitStack() as several:
+        processes = several.enter_context(joined())
         examples = read_examples(
             data,
             text=text,
@@ -133,7 +138,7 @@ def train(
         )
         hush_transformers()
         network, tokenizer = load_model(model, device=device, dtype=dtype)
-        partial = out_folder.with_name(f"{out_folder.name}.partial")
+        work = several.enter_context(working(out_folder, owner=processes.rank == 0))
         options: dict[str, Any] = {
             "rank": rank,
             "seed": seed,
@@ -148,7 +153,7 @@ def train(
             "memory": memory,
             "resume": resume,
             # The input site has no pass to keep: its trunk runs at every step.
-            "folder": partial if site == "output" else None,
+            "folder": work if site == "output" else None,
             "site": site,
             "where": where,
             "checkpointing": checkpointing,
@@ -157,30 +162,40 @@ def train(
         }
         if self_train:
             options = _for_self_training(options, judge, own_texts)
-        steers = _fit(network, tokenizer, examples, name, out_folder, label, options, json_)
-    if processes.rank > 0:
-        return
-    for steer, folder in zip(steers, folders, strict=True):
-        steer.save(folder, force=force)
-    shutil.rmtree(partial, ignore_errors=True)
+        steers = _fit(network, tokenizer, examples, name, label, options, json_)
+        if processes.rank > 0:
+            return
+        for steer, folder in zip(steers, folders, strict=True):
+            steer.save(folder, force=force)
     if json_:
         told = [{"out": str(f), **s.record} for s, f in zip(steers, folders, strict=True)]
-        out.print_json(json.dumps(told[0] if len(told) == 1 else told))
+        print_json(told[0] if len(told) == 1 else told)
         return
     for steer, folder in zip(steers, folders, strict=True):
         describe(steer.record)
         err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
-    err.print(
-        f"next: lmsteer generate --model {model} --steer {folders[0]}=2 --prompt 'My life is'"
-    )
+    command = ["lmsteer", "generate", "--model", model, "--steer", f"{folders[0]}=2"]
+    err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)
+
+
+def _folders_of(columns: list[str]) -> list[str]:
+    """The folder of each label column's steer, which is named after the column.
+
+    Raises:
+        InputError: A column given twice, or one whose name a steer cannot have.
+    """
+    for column in columns:
+        check_name(column, "the name of a label column, which names its steer,")
+    if len(set(columns)) < len(columns):
+        raise InputError(f"each label column is given once, were: {', '.join(map(repr, columns))}")
+    return unique_file_names(columns)
 
 
 def _fit(
     network: Any,
     tokenizer: Any,
     examples: list[Any],
-    name: str | None,
-    out_folder: Path,
+    name: str,
     label: list[str],
     options: dict[str, Any],
     json_: bool,
@@ -194,7 +209,6 @@ def _fit(
         with progress_bars(quiet=json_ or workers().rank > 0) as progress:
             options = {**options, "progress": progress}
             if len(label) == 1:
-                name = name or out_folder.name
                 if "judge" in options:
                     return [fit_both(network, tokenizer, examples, name=name, **options)]
                 return [fit(network, tokenizer, examples, name=name, **options)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .display import err, escape, hush_transformers, progress_bars
+from .display import err, escape, hush_transformers, print_json, progress_bars
 
 
 def transfer(
@@ -65,7 +64,7 @@ def transfer(
     found.save(out_folder, force=force)
     facts = found.record["transfer"]
     if json_:
-        print(json.dumps(dict(facts)))
+        print_json(dict(facts))
         return
     fits = ", ".join(f"{k} {v['explained']:.0%}" for k, v in facts["fits"].items())
     err.print(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..baselines import DAPT, DExperts, Instruction, Method
-from ..evaluation import measure
+from ..errors import InputError
+from ..evaluation import check_scorers, measure
 from ..examples import Example, digest_of
 from ..generation import generate
 from ..head import input_device
 from ..hidden import Progress
 from ..metrics import Estimate, Scorer, acceptability, text_perplexity
+from ..strengths import strength_texts
 from .cost import Used, decode_ratio, used
 from .methods import Steered, WithinNucleus, find_method
-from .rows import Row, keep_row, read_row
+from .rows import Row, keep_row, read_row, row_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -101,16 +104,21 @@ def compare(
         done: Told each row.
 
     Raises:
-        InputError: An unknown method, or a folder of another run.
+        InputError: An unknown method, one that is named twice, or a folder of another run.
     """
     told = settings or Settings()
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"each method is compared once; named twice: {', '.join(twice)}")
+    check_scorers(scorers, worst=worst)
     found = [find_method(name, model) for name in names]
     rows: list[Row] = []
     base: dict[int, dict[str, Estimate]] = {}
     kept: dict[type[Method], tuple[Method, Used]] = {}
     asked = _asked(examples, prompts, told, signs, scorers)
     for name, method in zip(names, found, strict=True):
-        known = read_row(folder, name, asked)
+        path = None if folder is None else folder / row_file(name, method)
+        known = None if path is None else read_row(path, asked)
         if known is None:
             few = list(prompts)[: told.slow_count] if name == "pplm" else list(prompts)
             if len(few) not in base:
@@ -120,12 +128,12 @@ def compare(
             fitted, row = _fit(name, method, model, tokenizer, examples, told, kept, progress)
             row.prompts, row.base = len(few), base[len(few)]
             _measure(fitted, row, model, tokenizer, few, scorers, signs, told, worst, progress)
-            if folder is not None:
-                keep_row(folder, name, asked, row)
+            if path is not None:
+                keep_row(path, asked, row)
             known = row
-        rows.append(known)
+        rows.append(replace(known, name=name))  # a steer may have been measured in another place
         if done:
-            done(known)
+            done(rows[-1])
     return rows
 
 
@@ -189,7 +197,7 @@ def _measure(
         batch_size=settings.batch_size,
     )
     wanted = [sign * size for size in sorted(method.strengths, reverse=True) for sign in signs]
-    for number, strength in enumerate(wanted):
+    for number, (strength, text) in enumerate(zip(wanted, strength_texts(wanted), strict=True)):
         if progress:
             progress(f"measure {row.name}", number, len(wanted))
         records = method.generate(model, tokenizer, prompts, strength, **settings.sampling())
@@ -197,7 +205,7 @@ def _measure(
         if method.readable:
             with method.attach(model, strength) as steered:
                 figures |= _given(steered, tokenizer, settings)
-        row.figures[f"{strength:+g}"] = figures
+        row.figures[text] = figures
     if progress:
         progress(f"measure {row.name}", len(wanted), len(wanted))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..baselines import Method
 from ..errors import InputError
 from ..metrics import Estimate
-from .methods import METHODS
+from ..naming import file_name
+from ..storage import write_file
+from .methods import Steered
 
 
 @dataclass
@@ -43,14 +45,24 @@ class Row:
     figures: dict[str, dict[str, Estimate]] = field(default_factory=dict)
 
 
-def read_row(folder: Path | None, name: str, asked: dict[str, Any]) -> Row | None:
+def row_file(name: str, method: type[Method] | Steered) -> str:
+    """The name of a row's file: a method's own, a steer's with what it holds.
+
+    Steers of one name in two places, and a steer that was trained anew, have rows of their own.
+    """
+    if not isinstance(method, Steered):
+        return f"{file_name(method.name)}.json"
+    steer = method.steer
+    return f"steer-{file_name(Path(name).name)}-{steer.site}-{steer.digest[:12]}.json"
+
+
+def read_row(path: Path, asked: dict[str, Any]) -> Row | None:
     """A row of an earlier run, if it is there.
 
     Raises:
         InputError: It was measured otherwise.
     """
-    path = None if folder is None else folder / _file_name(name)
-    if path is None or not path.exists():
+    if not path.exists():
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
     if found["asked"] != asked:
@@ -63,18 +75,11 @@ def read_row(folder: Path | None, name: str, asked: dict[str, Any]) -> Row | Non
     return Row(**{**told, "base": _estimates(told["base"]), "figures": figures})
 
 
-def keep_row(folder: Path, name: str, asked: dict[str, Any], row: Row) -> None:
+def keep_row(path: Path, asked: dict[str, Any], row: Row) -> None:
     """Write a row, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _file_name(name)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"asked": asked, "row": asdict(row)}), encoding="utf-8")
-    os.replace(partial, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, json.dumps({"asked": asked, "row": asdict(row)}))
 
 
 def _estimates(plain: dict[str, Any]) -> dict[str, Estimate]:
     return {key: Estimate(**value) for key, value in plain.items()}
-
-
-def _file_name(name: str) -> str:
-    return f"{name}.json" if name in METHODS else f"steer-{Path(name).name}.json"

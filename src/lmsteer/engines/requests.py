@@ -9,13 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, NotFoundError
+from ..attachment import check_everywhere
+from ..errors import InputError, NotFoundError, UnsupportedError
 from ..hub import pull_steer
 from ..steer import Steer
 from ..storage import read_steer
 from ..strengths import resolve_strength
 
 VARIABLE = "LMSTEER_STEERS"
+_LARGEST = 1e6  # a strength past this would only turn scores into infinities
+_SHOWN = 200  # characters of a request in a message
 
 
 def named_steers(spec: str | None = None) -> Mapping[str, Steer]:
@@ -63,6 +66,11 @@ def _read(spec: str) -> Mapping[str, Steer]:
             )
         steer = _open(place)
         name = name or steer.name
+        if not name or not name.isprintable() or {"=", ","} & set(name):
+            raise InputError(
+                f"{VARIABLE}: requests cannot name the steer {name!r} of {place!r}, since names "
+                "are written as NAME=STRENGTH,NAME=STRENGTH; give it another one as NAME=FOLDER"
+            )
         parts = {name: steer}
         if steer.domain is not None:
             parts[f"{name}.domain"] = steer.domain
@@ -82,8 +90,22 @@ def _open(place: str) -> Steer:
     return pull_steer(place)
 
 
+def check_site(steers: Mapping[str, Steer]) -> None:
+    """Raise UnsupportedError for a steer that an engine cannot serve."""
+    for name, steer in steers.items():
+        check_everywhere(steer, "an engine")
+        if steer.site != "output":
+            raise UnsupportedError(
+                f"steer {name!r} acts on the input embeddings, which changes what the cache "
+                "holds; engines serve steers of the output site. For this one write a model "
+                "at fixed strengths with lmsteer export folder"
+            )
+
+
 def read_request(value: Any, steers: Mapping[str, Steer]) -> dict[str, float]:
     """The strengths that a request asks for; zeros are dropped.
+
+    What a request holds comes from a stranger: messages show it escaped and cut short.
 
     Args:
         value: ``{"sentiment": 2.5, "detox": 1}``, or the same on one line,
@@ -100,12 +122,20 @@ def read_request(value: Any, steers: Mapping[str, Steer]) -> dict[str, float]:
     strengths = {}
     for name, given in wanted.items():
         if name not in steers:
-            raise InputError(f"no steer {name!r} is served here; served are {names}")
-        if isinstance(given, bool) or not isinstance(given, int | float | str):
-            raise InputError(f"the strength of {name!r} must be a number or a word, was: {given!r}")
-        strength = resolve_strength(steers[name], given)
-        if not math.isfinite(strength):
-            raise InputError(f"the strength of {name!r} must be finite, was: {given!r}")
+            raise InputError(f"no steer {_shown(name)} is served here; served are {names}")
+        if not _is_number_or_word(given):
+            raise InputError(
+                f"the strength of {name!r} must be a number or a word, was: {_shown(given)}"
+            )
+        try:
+            strength = resolve_strength(steers[name], given)
+        except OverflowError:  # an integer past every float
+            strength = math.inf
+        if not abs(strength) <= _LARGEST:
+            raise InputError(
+                f"the strength of {name!r} must be finite, {_LARGEST:g} at most, was: "
+                f"{_shown(given)}"
+            )
         if strength:
             strengths[name] = strength
     return strengths
@@ -128,11 +158,23 @@ def _pairs(value: Any, steers: Mapping[str, Steer], names: str) -> dict[str, Any
             if not equals or not name or not given:
                 break
             if name in pairs:
-                raise InputError(f"steer {name!r} is given twice in {value!r}")
+                raise InputError(f"steer {_shown(name)} is given twice in {_shown(value)}")
             pairs[name] = given
         else:
             return pairs
     raise InputError(
         'steer must be NAME=STRENGTH pairs such as "sentiment=2.5,detox=1", or a mapping, was: '
-        f"{value!r}; served are {names}"
+        f"{_shown(value)}; served are {names}"
     )
+
+
+def _is_number_or_word(given: Any) -> bool:
+    if isinstance(given, str):
+        return len(given) <= _SHOWN
+    return isinstance(given, int | float) and not isinstance(given, bool)
+
+
+def _shown(value: Any) -> str:
+    """What a request holds, as it may stand in a message or a log: escaped, and not too long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..attachment import check_everywhere
 from ..errors import UnsupportedError
 from ..steer import Steer
+from .requests import check_site
 
 _STACKS = 16  # combinations of steers kept side by side in memory
 
@@ -39,14 +39,7 @@ class Rows:
     """
 
     def __init__(self, steers: Mapping[str, Steer], most: int, device: torch.device) -> None:
-        for name, steer in steers.items():
-            check_everywhere(steer, "an engine")
-            if steer.site != "output":
-                raise UnsupportedError(
-                    f"steer {name!r} acts on the input embeddings, which changes what the cache "
-                    "holds; engines serve steers of the output site. For this one write a model "
-                    "at fixed strengths with lmsteer export folder"
-                )
+        check_site(steers)
         self._factors = {
             name: (steer.P.to(device), steer.Q.T.contiguous().to(device))
             for name, steer in steers.items()
@@ -81,6 +74,11 @@ class Rows:
             back = self._given[end] if swap else {}
             self._given[start], self._given[end] = back, self._given[start]
         self.count, self._mix = count, self._mixed(self._given[:count])
+
+    @property
+    def any_asks(self) -> bool:
+        """Whether any request in the batch asks for a steer."""
+        return self._mix is not None
 
     @contextlib.contextmanager
     def only(self, row: int) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..metrics import (
     Estimate,
     Scorer,
@@ -21,6 +22,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from ..generation import Generation
+
+
+OTHERS = ("perplexity", "distinct_1", "distinct_2", "distinct_3", "repetition")
+"""Figures that need no scorer."""
+# What tables of the command line say of a row beside its figures.
+_TAKEN = {*OTHERS, "mix", "strength", "strengths", "text", "texts"}
+
+
+def check_scorers(scorers: Mapping[str, Scorer], *, worst: bool = False) -> None:
+    """Raise InputError where a scorer is called as another figure is; call it before long work."""
+    figures = set(_TAKEN)
+    for name in scorers:
+        own = {name} | ({f"{name}.max", f"{name}.any", f"{name}.mean"} if worst else set())
+        if own & figures:
+            raise InputError(
+                f"a scorer cannot be called {name!r}: another figure of the table has that name. "
+                "Move its folder or file to another name"
+            )
+        figures |= own
 
 
 def measure(
@@ -47,7 +67,11 @@ def measure(
         Estimates by name: ``{scorer}`` (share scored above 0), ``{scorer}.max``,
         ``{scorer}.any``, ``{scorer}.mean``, ``perplexity``, ``distinct_1`` to ``distinct_3``,
         ``repetition``.
+
+    Raises:
+        InputError: A scorer with the name of another figure.
     """
+    check_scorers(scorers, worst=worst)
     texts = [record.text for record in records]
     found: dict[str, Estimate] = {}
     for name, scorer in scorers.items():

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 
+from ..escaping import code
+from ..escaping import markdown as shown
 from ..generation import Generation
 from ..metrics import Estimate
+from ..strengths import mix_texts
 
 
 def environment() -> dict[str, Any]:
@@ -29,9 +32,15 @@ def environment() -> dict[str, Any]:
     }
 
 
-def label_of(strengths: Mapping[str, float]) -> str:
-    """A mix of strengths in a few characters; "base" for none."""
-    return ", ".join(f"{name} {value:+g}" for name, value in strengths.items() if value) or "base"
+def labels_of(mixes: Sequence[Mapping[str, float]]) -> list[str]:
+    """The mixes of strengths of a table's rows, in a few characters each; "base" for no strength.
+
+    With as many digits as it takes for different mixes to have different labels.
+    """
+    return [
+        ", ".join(f"{name} {text}" for name, text in texts.items() if mix[name]) or "base"
+        for mix, texts in zip(mixes, mix_texts(mixes), strict=True)
+    ]
 
 
 def markdown(
@@ -47,25 +56,25 @@ def markdown(
     Args:
         title: Its heading.
         groups: Measured rows by set of prompts: label and estimates of each mix of strengths.
-        samples: Unpicked, shown as they are; mask them before where they may hurt.
+        samples: Unpicked, some of each mix; mask them before where they may hurt.
         facts: Settings and environment, listed at the end.
         figure: File name of a figure to show.
     """
-    lines = [f"# {title}", ""]
+    lines = [f"# {shown(title)}", ""]
     for group, rows in groups.items():
         names = list(rows[0][1])
-        lines += [f"## {group}", "", f"| strengths | {' | '.join(names)} |"]
+        lines += [f"## {shown(group)}", "", f"| strengths | {' | '.join(map(shown, names))} |"]
         lines += [f"|---|{'---|' * len(names)}"]
         for label, row in rows:
-            lines.append(f"| {label} | {' | '.join(str(row[name]) for name in names)} |")
+            lines.append(f"| {shown(label)} | {' | '.join(str(row[name]) for name in names)} |")
         lines.append("")
     lines += ["Values with 95% bootstrap intervals over prompts.", ""]
     if figure:
         lines += [f"![style against perplexity]({figure})", ""]
     lines += ["## Samples, unpicked", ""]
-    for record in samples:
-        text = " ".join(record.text.split())
-        lines.append(f"- `{label_of(record.strengths)}` **{record.prompt}** {text}")
+    for record, label in zip(samples, labels_of([r.strengths for r in samples]), strict=True):
+        prompt = f"**{shown(record.prompt)}** " if record.prompt.strip() else ""
+        lines.append(f"- {code(label)} {prompt}{shown(record.text)}")
     lines += ["", "## How this was made", ""]
-    lines += [f"- {key}: {value}" for key, value in facts.items()]
+    lines += [f"- {shown(key)}: {shown(str(value))}" for key, value in facts.items()]
     return "\n".join(lines) + "\n"

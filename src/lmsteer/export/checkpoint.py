@@ -124,9 +124,15 @@ def _files(folder: Path) -> dict[str, str]:
     """The file of each tensor."""
     if (folder / INDEX).is_file():
         try:
-            return dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
-        except (ValueError, KeyError) as error:
+            found = dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
+        except (ValueError, KeyError, TypeError) as error:
             raise ArtefactError(f"{folder / INDEX} is damaged ({error}); copy it again") from error
+        for file in found.values():
+            if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+                raise ArtefactError(
+                    f"{folder / INDEX} names the file {file!r}; expected files of its own folder"
+                )
+        return found
     if not (folder / WEIGHTS).is_file():
         raise ArtefactError(
             f"{folder} has no {WEIGHTS}; save the model anew with "

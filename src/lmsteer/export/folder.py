@@ -14,12 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..card import base_model
 from ..errors import InputError, UnsupportedError
+from ..escaping import markdown
 from ..head import decoder_start
 from ..merging import steered_rows
 from ..steer import Site, Steer
 from .checkpoint import INDEX, Checkpoint
-from .notes import baked_in, fresh_folder
+from .notes import baked_in, fresh_folder, steer_lines
 
 _ROWS_A_CHUNK = 8192
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -174,13 +176,13 @@ def _card(checkpoint: Checkpoint, facts: list[dict[str, Any]]) -> str:
     lines = [
         "---",
         "tags: [lm-steer, steering]",
-        *([f"base_model: {base}"] if named else []),
+        *(base_model(base) if named else []),
         "---",
-        f"# {base if named else Path(base).name}, steered",
+        f"# {markdown(base if named else Path(base).name)}, steered",
         "",
         "The model with these steers in its word tables, at fixed strengths (lmsteer; LM-Steer, "
         "Han et al., ACL 2024):",
         "",
-        *(f"- {f['name']} at {f['strength']:+g} ({f['site']} site); {f['domain']}" for f in facts),
+        *steer_lines(facts, site=True),
     ]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError, MissingExtraError, UnsupportedError
 from ..head import head_of
+from ..naming import labels, unique_file_names
 from ..steer import Steer
 from .checkpoint import Checkpoint
 from .llama import check_llama, metadata, tensors
@@ -53,7 +54,8 @@ def export_gguf(
     Args:
         checkpoint: From `open_checkpoint`.
         steers: Of the output site; each becomes ``NAME.gguf``, and its domain part
-            ``NAME.domain.gguf``. The scale given at run time is the strength, signed.
+            ``NAME.domain.gguf``, by names that are safe as file names. Steers of one name have
+            numbers: ``NAME#1.gguf``. The scale given at run time is the strength, signed.
         path: The folder to make.
         base: Precision of the model's matrices, ``"f32"``, ``"f16"``, ``"bf16"`` or ``"q8_0"``
             (norms stay f32; f16 and q8_0 round); None writes LoRA files alone, for a base made
@@ -61,12 +63,13 @@ def export_gguf(
         force: Replace a folder that an export wrote.
 
     Returns:
-        What was written: ``{"out", "base", "steers"}``, the latter by name with their files.
+        What was written: ``{"out", "base", "steers"}``, the latter by name (`naming.labels`) with
+        their files.
 
     Raises:
         MissingExtraError: The package gguf is absent (extra ``llama``).
         MismatchError: A steer of another model.
-        InputError: Two steers of one name, an unknown precision, or `path` may not be replaced.
+        InputError: An unknown precision, or `path` may not be replaced.
         UnsupportedError: A steer of the input site; an architecture whose base cannot be written
             here, or whose files have no head of their own.
     """
@@ -85,20 +88,16 @@ def export_gguf(
         )
     if base is not None:
         check_llama(checkpoint)
-    parts = [p for s in steers for p in (s, s.domain) if p is not None]
-    if len({part.name for part in parts}) != len(parts) or "base" in {p.name for p in parts}:
-        raise InputError(
-            f"every steer needs a name of its own other than 'base', were: "
-            f"{[part.name for part in parts]}"
-        )
+    parts = labels(p for s in steers for p in (s, s.domain) if p is not None)
     checkpoint.fixed(dict.fromkeys(steers, 1.0))
-    files = {part.name: f"{part.name}.gguf" for part in parts}
+    stems = unique_file_names(list(parts.values()), taken=[Path(BASE).stem])
+    files = {part: f"{stem}.gguf" for part, stem in zip(parts, stems, strict=True)}
     with fresh_folder(path, force=force) as folder:
         if base is not None:
             _write_base(checkpoint, folder / BASE, base)
-        for part in parts:
-            _write_lora(checkpoint, part, folder / files[part.name], ARCHITECTURES[kind])
-    found = {name: str(Path(path) / file) for name, file in files.items()}
+        for part, file in files.items():
+            _write_lora(checkpoint, part, folder / file, ARCHITECTURES[kind])
+    found = {parts[part]: str(Path(path) / file) for part, file in files.items()}
     return {
         "out": str(path),
         "base": None if base is None else str(Path(path) / BASE),

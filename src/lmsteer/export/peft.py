@@ -18,13 +18,15 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..card import base_model
 from ..composition import compose
 from ..errors import InputError, MissingExtraError, UnsupportedError
+from ..escaping import code, markdown
 from ..head import decoder_start, head_of, input_tables
 from ..merging import untie
 from ..steer import Steer
 from .checkpoint import Checkpoint
-from .notes import baked_in, fresh_folder
+from .notes import baked_in, fresh_folder, steer_lines
 
 _ROWS_A_CHUNK = 8192
 TIED_NOTE = (
@@ -174,14 +176,14 @@ def _card(checkpoint: Checkpoint, facts: list[dict[str, Any]], lost: float) -> s
         "---",
         "library_name: peft",
         "tags: [lm-steer, steering, lora]",
-        *([f"base_model: {base}"] if named else []),
+        *(base_model(base) if named else []),
         "---",
-        f"# {' + '.join(f['name'] for f in facts)}",
+        f"# {markdown(' + '.join(f['name'] for f in facts))}",
         "",
-        f"A LoRA on the head of `{base if named else Path(base).name}` that steers it (lmsteer; "
-        "LM-Steer, Han et al., ACL 2024). At adapter weight 1:",
+        f"A LoRA on the head of {code(base if named else Path(base).name)} that steers it "
+        "(lmsteer; LM-Steer, Han et al., ACL 2024). At adapter weight 1:",
         "",
-        *(f"- {f['name']} at {f['strength']:+g}; {f['domain']}" for f in facts),
+        *steer_lines(facts),
         "",
         "Other weights of the adapter, negative ones too, scale this strength.",
         "Save with `save_pretrained(..., save_embedding_layers=False)`: the head is not trained.",

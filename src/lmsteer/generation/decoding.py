@@ -166,7 +166,7 @@ def _read_prompts(
     from transformers import DynamicCache
 
     keys = [
-        (row.prompt, *((s.name, v) for s, v in row.strengths.items() if s.site == "input" and v))
+        (row.prompt, frozenset((s, v) for s, v in row.strengths.items() if s.site == "input" and v))
         for row in batch
     ]
     different = dict.fromkeys(keys)

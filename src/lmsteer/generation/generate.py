@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,34 +12,17 @@ from ..encoding import as_chat, encoder_ids, prompt_ids
 from ..errors import InputError, MismatchError
 from ..head import decoder_start, head_device, head_dtype, is_stateful
 from ..hidden import Progress, read_head
+from ..naming import labels
 from ..steer import Steer
 from ..strengths import resolve_strength
 from .decoding import Decoding, decode
+from .records import Generation
 from .sampling import Pick, Row, uniforms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Strengths = Mapping[Steer, float | str]
-
-
-@dataclass(frozen=True)
-class Generation:
-    """One sampled continuation.
-
-    Args:
-        prompt: As it was given.
-        text: The continuation alone.
-        strengths: Strength of each steer by its name.
-        sample: Number of the sample among those of its prompt and strengths, from 0.
-        seed: The `seed` of the call.
-    """
-
-    prompt: str
-    text: str
-    strengths: Mapping[str, float]
-    sample: int
-    seed: int
 
 
 def generate(
@@ -68,10 +50,11 @@ def generate(
     """Continue prompts at given strengths.
 
     What is promised about randomness: the random numbers of a record depend on `seed`, its
-    prompt, its strengths and its sample number alone; not on the batch it is computed in, nor on
-    what else was asked for. The text is then equal too, except where rounding that differs
-    between batch shapes moves a random number across the border between two tokens (in float32
-    about once in a million tokens). torch's global random state is neither read nor changed.
+    prompt, its strengths with their steers' names and its sample number alone; not on the batch
+    it is computed in, nor on what else was asked for. The text is then equal too, except where
+    rounding that differs between batch shapes moves a random number across the border between
+    two tokens (in float32 about once in a million tokens). torch's global random state is neither
+    read nor changed.
 
     Within an open `attach` both act, what is attached and `strengths`; so both are recorded, a
     steer that is in both with the sum.
@@ -107,7 +90,8 @@ def generate(
         **generate_options: Passed on to the model's own ``generate``.
 
     Returns:
-        Records in the order prompt, strengths, sample.
+        Records in the order prompt, strengths, sample. `Generation.mix` says to which mapping of
+        `strengths` each belongs.
 
     Raises:
         InputError: An option out of range, no prompt, or an empty prompt that cannot be begun;
@@ -158,13 +142,15 @@ def generate(
         if progress:
             done += len(part)
             progress("generate", done, len(rows))
+    names = labels(steer for row in rows for steer in row.strengths)
     return [
         Generation(
             prompts[row.prompt],
             text,
-            {steer.name: value for steer, value in row.strengths.items()},
+            {names[steer]: value for steer, value in row.strengths.items()},
             row.sample + number,
             seed,
+            row.mix,
         )
         for row, written in zip(told, texts, strict=True)
         for number, text in enumerate(written[:samples] if beams > 1 else written)
@@ -232,9 +218,9 @@ def _rows(
             f"mappings for {len(prompts)} prompts"
         )
     return [
-        Row(prompt, mapping, sample)
+        Row(prompt, several[mix], sample, mix)
         for prompt in range(len(prompts))
-        for mapping in ([several[prompt]] if per_prompt else several)
+        for mix in ([prompt] if per_prompt else range(len(several)))
         for sample in range(samples)
     ]
 

@@ -20,11 +20,19 @@ _FIRST = 512
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One text to be written: the number of its prompt, its strengths, its sample number."""
+    """One text to be written.
+
+    Args:
+        prompt: Number of its prompt.
+        strengths: What it is steered by.
+        sample: Number of the sample among those of its prompt and strengths.
+        mix: Number of its strengths among the mappings of the call.
+    """
 
     prompt: int
     strengths: Mapping[Steer, float]
     sample: int
+    mix: int = 0
 
     def beside(self, attached: Mapping[Steer, float]) -> Row:
         """The same text with the strengths of steers that are attached already added to its own."""
@@ -42,6 +50,8 @@ def uniforms(
     """Uniform numbers in [0, 1), each row a function of its own record."""
     drawn = torch.empty(len(batch), length)
     for i, row in enumerate(batch):
+        # By name, not by the steers' numbers, which another machine learns a little differently:
+        # steers of one name at equal strengths meet the same luck.
         mix = sorted((steer.name, float(value)) for steer, value in row.strengths.items() if value)
         key = repr((seed, prompts[row.prompt], mix, row.sample))
         number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")

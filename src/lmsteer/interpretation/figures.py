@@ -7,6 +7,7 @@ from os import PathLike
 
 import numpy as np
 
+from ..escaping import figure_text
 from ..plotting import COLOURS, subplots
 from .value import StyleValue
 from .words import Shift
@@ -20,10 +21,10 @@ def words_figure(
     figure, axis = subplots(figsize=(4.6, 0.21 * max(4, len(rows)) + 0.9))
     colours = [COLOURS[0] if row.change > 0 else COLOURS[1] for row in rows]
     axis.barh(range(len(rows)), [row.change for row in rows], color=colours)
-    axis.set_yticks(range(len(rows)), [row.word for row in rows], fontsize=7)
+    axis.set_yticks(range(len(rows)), [figure_text(row.word) for row in rows], fontsize=7)
     axis.axvline(0, color="0.3", linewidth=0.8)
     axis.set_xlabel("change of log-probability, nats")
-    axis.set_title(title, fontsize=10)
+    axis.set_title(figure_text(title), fontsize=10)
     axis.margins(y=0.01)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
@@ -35,11 +36,12 @@ def value_figure(
     """The likelihood of each text against strength, its maximum marked."""
     figure, axis = subplots(figsize=(5.2, 3.6))
     for value, name, colour in zip(values, names, COLOURS * len(values), strict=False):
-        axis.plot(value.strengths, value.curve, color=colour, label=f"{value.value:+.2f}  {name}")
+        label = f"{value.value:+.2f}  {figure_text(name)}"
+        axis.plot(value.strengths, value.curve, color=colour, label=label)
         axis.axvline(value.value, color=colour, linewidth=0.8, linestyle=":")
     axis.set_xlabel("strength")
     axis.set_ylabel("log-likelihood less its best, nats")
-    axis.set_title(title, fontsize=11)
+    axis.set_title(figure_text(title), fontsize=11)
     axis.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
@@ -47,6 +49,7 @@ def value_figure(
 
 def overlaps_figure(path: str | PathLike[str], found: np.ndarray, names: Sequence[str]) -> None:
     """Overlap of steers' leading subspaces as a heat map."""
+    names = [figure_text(name) for name in names]
     side = 1.6 + 0.6 * len(names)
     figure, axis = subplots(figsize=(side + 0.6, side))
     image = axis.imshow(found, vmin=0, vmax=1, cmap="viridis")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from ..escaping import visible
 from .spans import Evidence
 
 _STYLE = """
@@ -32,7 +33,7 @@ def page(texts: Sequence[Evidence], name: str, *, strength: float) -> str:
         f"{len(found.tokens)} tokens</small>"
         for found in texts
     )
-    title = html.escape(name)
+    title = _shown(name)
     return (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
         f"<style>{_STYLE}</style>\n<h1>{title}</h1>\n"
@@ -49,9 +50,9 @@ def _marked(found: Evidence) -> str:
     for token in found.tokens:
         if token.end <= at:  # a further byte of a character that is written already
             continue
-        parts.append(html.escape(found.text[at : token.start]))
+        parts.append(_shown(found.text[at : token.start]))
         start = max(at, token.start)
-        piece = html.escape(found.text[start : token.end])
+        piece = _shown(found.text[start : token.end])
         if any(underlined[start : token.end]):
             piece = f"<u>{piece}</u>"
         red, green, blue = FOR if token.ratio > 0 else AGAINST
@@ -61,4 +62,9 @@ def _marked(found: Evidence) -> str:
             f'style="background:rgba({red},{green},{blue},{alpha:.2f})">{piece}</span>'
         )
         at = token.end
-    return "".join(parts) + html.escape(found.text[at:])
+    return "".join(parts) + _shown(found.text[at:])
+
+
+def _shown(text: str) -> str:
+    """As text of the page, lines and tabs as they are."""
+    return html.escape(visible(text, keep="\n\t"))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ...errors import InputError
-from ..display import err, escape, hush_transformers
+from ..display import err, escape, hush_transformers, print_json
 from .steers import told
 
 
@@ -46,7 +45,7 @@ def folder(
     mix = read_fixed(steers or [], checkpoint.model)
     facts = export_folder(checkpoint, mix, out_folder, untie=untie, dtype=dtype, force=force)
     if json_:
-        print(json.dumps(facts))
+        print_json(facts)
         return
     told(facts)
     if facts["untied"]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..display import err, escape, hush_transformers
+from ..display import err, escape, hush_transformers, print_json
 
 
 def gguf(
@@ -31,23 +31,24 @@ def gguf(
     from ...export import export_gguf, open_checkpoint
     from ...export.notes import check_free
     from ...storage import load_steer
+    from ..strengths import check_different
 
     check_free(out_folder, force=force)
     hush_transformers()
     checkpoint = open_checkpoint(model)
     found = [load_steer(name, checkpoint.model) for name in steers]
+    check_different(steers, found)
     facts = export_gguf(
         checkpoint, found, out_folder, base=precision if base else None, force=force
     )
     if json_:
-        print(json.dumps(facts))
+        print_json(facts)
         return
-    adapters = " ".join(f"--lora {file}" for file in facts["steers"].values())
-    err.print(
-        f"llama-server -m {escape(facts['base'] or 'BASE.gguf')} {escape(adapters)} "
-        "--lora-init-without-apply",
-        soft_wrap=True,
-    )
+    command = ["llama-server", "-m", facts["base"] or "BASE.gguf"]
+    for file in facts["steers"].values():
+        command += ["--lora", file]
+    command.append("--lora-init-without-apply")
+    err.print(escape(shlex.join(command)), soft_wrap=True)
     err.print(
         'and per request: "lora": [{"id": 0, "scale": 2.5}], where the scale is the strength',
         highlight=False,

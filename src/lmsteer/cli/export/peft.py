@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..display import err, escape, hush_transformers
+from ..display import err, escape, hush_transformers, print_json
 from .steers import told
 
 
@@ -39,7 +38,7 @@ def peft(
     mix = read_fixed(steers, checkpoint.model)
     facts = export_peft(checkpoint, mix, out_folder, rank=rank, force=force)
     if json_:
-        print(json.dumps(facts))
+        print_json(facts)
         return
     told(facts)
     if facts["truncation_error"]:

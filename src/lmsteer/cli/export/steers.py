@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...strengths import strength_texts
 from ..display import err, escape
 
 
 def told(facts: dict[str, Any]) -> None:
     """A line a steer."""
-    for fact in facts["steers"]:
-        err.print(f"{escape(fact['name'])} at {fact['strength']:+g}; {fact['domain']}")
+    texts = strength_texts([fact["strength"] for fact in facts["steers"]])
+    for fact, text in zip(facts["steers"], texts, strict=True):
+        err.print(f"{escape(fact['name'])} at {text}; {fact['domain']}")

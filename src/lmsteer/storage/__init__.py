@@ -1,0 +1,19 @@
+"""What lies on disk: a steer's folder, how any folder of ours is written, steers by name.
+
+Only this room knows the format. Nothing is ever unpickled.
+"""
+
+from .finding import load_steer as load_steer
+from .finding import shipped_steers as shipped_steers
+from .folders import MARK as MARK
+from .folders import check_place as check_place
+from .folders import is_free as is_free
+from .folders import working as working
+from .folders import write_file as write_file
+from .folders import writing as writing
+from .layout import CARD as CARD
+from .layout import FACTS as FACTS
+from .layout import TENSORS as TENSORS
+from .steers import check_writable as check_writable
+from .steers import read_steer as read_steer
+from .steers import save_steer as save_steer

@@ -1,0 +1,241 @@
+"""What the files of a steer's folder hold, and the check of files that come from others.
+
+``steer.safetensors`` holds P, Q, those of the domain part, and the fingerprint's sketch; its header
+repeats the site and `Steer.where`. ``steer.json`` holds the rest, and the SHA-256 of the tensors'
+file. Its form is declared in ``steer.schema.json`` beside this module.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from importlib import resources
+from typing import Any, NoReturn
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..errors import ArtefactError, InputError
+from ..steer import FACTOR_DTYPES, Fingerprint, Steer
+
+SCHEMA = 2
+"""1, written until November 2026, lacks the checksum; it is still read."""
+TENSORS, FACTS, CARD = "steer.safetensors", "steer.json", "README.md"
+MOST_FACTS = 64 * 2**20
+"""Bytes of the largest ``steer.json`` that is read."""
+
+
+def pack(steer: Steer) -> tuple[bytes, str]:
+    """The contents of ``steer.safetensors`` and ``steer.json``.
+
+    Raises:
+        InputError: A record that could not be read again.
+    """
+    tensors = {"P": steer.P, "Q": steer.Q}
+    base, domain = None, None
+    if steer.fingerprint is not None:
+        tensors["fingerprint"] = steer.fingerprint.sketch
+        base = {"name": steer.fingerprint.model, "revision": steer.fingerprint.revision}
+    if steer.domain is not None:
+        tensors |= {"domain.P": steer.domain.P, "domain.Q": steer.domain.Q}
+        domain = {"rank": steer.domain.rank, "record": dict(steer.domain.record)}
+    header = {"format": "pt", "site": steer.site, "where": steer.where}
+    blob = save({name: t.contiguous() for name, t in tensors.items()}, metadata=header)
+    facts = {
+        "format": "lmsteer",
+        "schema": SCHEMA,
+        "name": steer.name,
+        "site": steer.site,
+        "where": steer.where,
+        "dim": steer.dim,
+        "rank": steer.rank,
+        "label": "strength 1 is what training used for a text labelled +1",
+        "sha256": hashlib.sha256(blob).hexdigest(),
+        "base_model": base,
+        "record": dict(steer.record),
+        "domain": domain,
+    }
+    return blob, _written(facts, steer.name)
+
+
+def _written(facts: dict[str, Any], name: str) -> str:
+    try:
+        text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text.encode("utf-8")
+        fault = _fault(json.loads(text))
+    except (TypeError, ValueError, RecursionError) as error:
+        fault = f"it must hold what JSON can hold, with finite numbers alone ({error})"
+    if fault is not None:
+        raise InputError(f"the record of steer {name!r} cannot be written: {fault}")
+    return text
+
+
+def unpack(blob: bytes, text: bytes) -> Steer:
+    """The steer of two files' contents.
+
+    Raises:
+        ArtefactError: Contents that `pack` would not write; the message says what is wrong with
+            which file, not where the file lies.
+    """
+    facts = _facts(text)
+    if "sha256" in facts and not belongs(blob, facts):
+        raise ArtefactError(
+            f"{TENSORS} is damaged, or belongs to another steer: its SHA-256 is not the one that "
+            f"{FACTS} names; copy the whole folder again"
+        )
+    try:
+        tensors = load(blob)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ArtefactError(
+            f"{TENSORS} is damaged or not a safetensors file ({error}); copy or train it again"
+        ) from error
+    _check_tensors(facts, tensors)
+    name, mark = facts["name"], None
+    # Folders of the first schema have it in the record alone.
+    older = facts["record"].get("where", "all") if facts["schema"] == 1 else "all"
+    told = {"site": facts["site"], "where": facts.get("where", older)}
+    header = _header(blob)
+    for key, value in told.items():
+        if header.get(key, value) != value:
+            raise ArtefactError(
+                f"{FACTS} says that the {key} of the steer is {value!r}, {TENSORS} says "
+                f"{str(header[key])[:40]!r}; copy the whole folder again"
+            )
+    try:
+        if facts["base_model"] is not None:
+            mark = Fingerprint(sketch=tensors["fingerprint"].float(), **_base(facts))
+        part = None
+        if facts["domain"] is not None:
+            P, Q, record = tensors["domain.P"], tensors["domain.Q"], facts["domain"]["record"]
+            part = Steer(P, Q, f"{name}.domain", fingerprint=mark, record=record, **told)
+        return Steer(
+            tensors["P"],
+            tensors["Q"],
+            name,
+            domain=part,
+            fingerprint=mark,
+            record=facts["record"],
+            **told,
+        )
+    except InputError as error:
+        raise ArtefactError(str(error)) from error
+
+
+def belongs(blob: bytes, facts: dict[str, Any]) -> bool:
+    """True when `facts` names the checksum of these tensors."""
+    return bool(hashlib.sha256(blob).hexdigest() == facts["sha256"])
+
+
+def _base(facts: dict[str, Any]) -> dict[str, Any]:
+    return {"model": facts["base_model"]["name"], "revision": facts["base_model"]["revision"]}
+
+
+def _header(blob: bytes) -> dict[str, Any]:
+    """What the tensors' own file says of the steer; its form was checked by loading it."""
+    size = int.from_bytes(blob[:8], "little")
+    return dict(json.loads(blob[8 : 8 + size]).get("__metadata__") or {})
+
+
+def _facts(text: bytes) -> dict[str, Any]:
+    """``steer.json``, of the form that is declared."""
+    try:
+        facts = json.loads(
+            text.decode("utf-8"),
+            parse_constant=_not_a_number,
+            parse_float=_number,
+            parse_int=_integer,
+        )
+        json.dumps(facts, ensure_ascii=False).encode("utf-8")  # half characters cannot be written
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{FACTS} is not JSON ({error}); copy it again") from error
+    if not isinstance(facts, dict) or facts.get("format") != "lmsteer":
+        raise ArtefactError(f"{FACTS} was not written by lmsteer")
+    if type(facts.get("schema")) is not int or not 1 <= facts["schema"] <= SCHEMA:
+        raise ArtefactError(
+            f"{FACTS} has schema {facts.get('schema')!r}, this version reads 1 to {SCHEMA}; "
+            "upgrade lmsteer"
+        )
+    fault = _fault(facts)
+    if fault is not None:
+        raise ArtefactError(f"{FACTS}: {fault}; copy it again")
+    return facts
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _not_a_number(text)
+
+
+def _integer(text: str) -> int:
+    return int(text) if len(text) < 16 else _not_a_number(text)
+
+
+def _not_a_number(text: str) -> NoReturn:
+    raise ValueError(f"{text[:20]} is not a number that can be used")
+
+
+def _fault(facts: dict[str, Any]) -> str | None:
+    """What is wrong with the form, in a sentence; None for nothing."""
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors(facts))
+    if error is not None:
+        where = ".".join(map(str, error.absolute_path)) or "the whole"
+        return f"{where}: {error.message[:200]}"
+    table = facts["record"].get("calibration")
+    if table is not None and all(row["strength"] for row in table["rows"]):
+        return "record.calibration.rows: no row is of strength 0"
+    if facts["schema"] > 1 and "sha256" not in facts:
+        return "'sha256' is a required property"
+    return None
+
+
+@functools.cache
+def _validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    text = (resources.files(__package__) / "steer.schema.json").read_text(encoding="utf-8")
+    return Draft202012Validator(json.loads(text))
+
+
+def _check_tensors(facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Shapes and types as ``steer.json`` says, all numbers finite."""
+    wanted = {"P": facts["rank"], "Q": facts["rank"]}
+    if facts["domain"] is not None:
+        wanted |= {"domain.P": facts["domain"]["rank"], "domain.Q": facts["domain"]["rank"]}
+    for key, rank in wanted.items():
+        shape = tuple(tensors[key].shape) if key in tensors else None
+        if shape != (facts["dim"], rank):
+            raise ArtefactError(
+                f"{TENSORS}: expected {key} of shape {(facts['dim'], rank)} as {FACTS} says, "
+                f"was: {shape or 'missing'}"
+            )
+    if facts["base_model"] is not None:
+        wanted["fingerprint"] = 1
+    for key in ("P", "Q", "domain.P", "domain.Q", "fingerprint"):
+        if (key in tensors) != (key in wanted):
+            raise ArtefactError(
+                f"{TENSORS}: {key} is {'there' if key in tensors else 'missing'}, which {FACTS} "
+                "does not say; copy the whole folder again"
+            )
+    for key in wanted:
+        _check_numbers(key, tensors[key])
+    if "fingerprint" in wanted and tensors["fingerprint"].ndim != 1:
+        raise ArtefactError(f"{TENSORS}: the fingerprint must be one row of numbers")
+
+
+def _check_numbers(key: str, values: Tensor) -> None:
+    if values.dtype not in FACTOR_DTYPES:
+        raise ArtefactError(
+            f"{TENSORS}: {key} must hold floating-point numbers of 16 to 64 bits, was: "
+            f"{values.dtype}"
+        )
+    if not torch.isfinite(values.float()).all():
+        raise ArtefactError(
+            f"{TENSORS}: {key} holds NaN or infinite values; train it again, or fetch the file "
+            "again if it was downloaded"
+        )
