@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import build
 from families import FAMILIES
+from safetensors.torch import load_file, save_file
 from terminal import run
 from transformers import DynamicCache
 
@@ -78,7 +79,9 @@ def test_a_folder_of_old_that_has_it_in_the_record_alone(tmp_path, model):
     steer = one()
     steer.save(tmp_path / "s")
     facts = json.loads((tmp_path / "s" / "steer.json").read_text())
-    del facts["where"]
+    del facts["where"], facts["sha256"]
+    facts["schema"] = 1
+    save_file(load_file(tmp_path / "s" / "steer.safetensors"), tmp_path / "s" / "steer.safetensors")
     for record, wanted in (({}, "all"), ({"where": "prompt"}, "prompt")):
         facts["record"] = record
         (tmp_path / "s" / "steer.json").write_text(json.dumps(facts))
