@@ -1,6 +1,7 @@
 """What a steer was trained to act on travels with it, and is kept to wherever it is used."""
 
 import json
+import warnings
 
 import jaxtyping
 import pytest
@@ -11,6 +12,7 @@ from terminal import run
 from transformers import DynamicCache
 
 import lmsteer
+from lmsteer.alignment import TransferWarning
 from lmsteer.attachment import cache_name
 from lmsteer.calibration import text_divergence
 from lmsteer.encoding import encode
@@ -209,6 +211,15 @@ def test_calibration_steers_the_prompts_alone(model, tokenizer):
         model, tokenizer, steer, strengths=[1.0], samples=1, max_new_tokens=4, prompts=["so it"]
     )
     assert measured.where == "prompt"
+
+
+def test_a_carried_steer_keeps_where_it_acts(model, tokenizer):
+    pair, texts = (model, tokenizer), ["it is good and so on", "what a pity that was"] * 20
+    steer = one(domain=one())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TransferWarning)
+        carried = lmsteer.transfer(steer, pair, pair, form="inverse", texts=texts)
+    assert (carried.where, carried.domain.where) == ("prompt", "prompt")
 
 
 def test_what_cannot_act_on_the_prompt_alone_refuses(model, tokenizer, folder):
