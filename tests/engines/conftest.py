@@ -1,20 +1,12 @@
 """A tokenizer with merges, which engines read; the second runner; the matrix of what was tested."""
 
 import os
-from pathlib import Path
 
 import pytest
+from runners import SECOND
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-INTERPRETED = Path(__file__).parent / "interpreted"
-SECOND = {  # vLLM's model runner V2 on a processor: see interpreted/sitecustomize.py
-    "PYTHONPATH": os.pathsep.join(filter(None, [str(INTERPRETED), os.environ.get("PYTHONPATH")])),
-    "TRITON_INTERPRET": "1",
-    "TORCH_COMPILE_DISABLE": "1",  # the compiler would look for a real Triton
-    "VLLM_USE_V2_MODEL_RUNNER": "1",
-    "VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn",
-}
 if os.environ.get("TRITON_INTERPRET") != "1":  # they run in a process of their own
     collect_ignore = ["interpreted"]
 

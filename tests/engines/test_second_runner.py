@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import INTERPRETED, SECOND
+from runners import INTERPRETED, SECOND
 from serving import MIXES, asked, off, served
 from shapes import build, prompts
 
@@ -66,13 +66,6 @@ def test_drafts_are_judged_by_steered_scores(how, tmp_path, monkeypatch, second_
         ("chunked prefill", {"max_num_batched_tokens": 16}),
         ("tensor parallel", {"tensor_parallel_size": 2}),
         ("pipeline parallel", {"pipeline_parallel_size": 2}),
-        (
-            "pipeline parallel, drafts by n-grams",
-            {
-                "pipeline_parallel_size": 2,
-                "speculative_config": {"num_speculative_tokens": 2, **DRAFTS["n-grams"]},
-            },
-        ),
     ],
 )
 def test_ways_of_running(what, options, tmp_path, monkeypatch, second_runner):
@@ -103,5 +96,6 @@ def test_steps_by_hand(which, matrix):
         "each row as the formula at its own request's strengths; prompt log-probs too"
     )
     matrix[RUNNER, "what speculative decoding accepts"] = (
-        "distributed as the steered model's text, by a chi-square test"
+        "distributed as the steered model's text, by a chi-square test of 1,000 tokens (100,000 in "
+        "`make test-engines-slow`)"
     )

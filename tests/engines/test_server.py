@@ -12,7 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import SECOND
+from runners import SECOND
 from shapes import build, hooked, prompts, steers_for
 
 pytest.importorskip("vllm")

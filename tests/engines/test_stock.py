@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
-from conftest import SECOND
+from runners import SECOND
 from shapes import build
 
 pytest.importorskip("vllm")

@@ -11,8 +11,8 @@ from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 
 import lmsteer
-from lmsteer.engines.vllm import refuse_unsupported
-from lmsteer.errors import MismatchError, UnsupportedError
+from lmsteer.engines.vllm import PROCESSORS, configure, refuse_unsupported
+from lmsteer.errors import InputError, MismatchError, UnsupportedError
 from lmsteer.head import fingerprint
 
 
@@ -170,6 +170,33 @@ def configuration(second, **changes):
     return SimpleNamespace(**plain | changes)
 
 
+@pytest.mark.parametrize("second", [False, True])
+def test_an_engines_configuration_gets_our_class_beside_others(second, tmp_path, monkeypatch):
+    monkeypatch.delenv("LMSTEER_STEERS", raising=False)
+    monkeypatch.setattr("lmsteer.engines.requests._SERVED", {})
+    model = build("Llama, tied")
+    model.save_pretrained(tmp_path / "model")
+    steers_for(model)[1].save(tmp_path / "detox")
+    own, spec = ["theirs:Own"], f"{tmp_path}/detox"
+
+    def engine(extra):
+        parts = SimpleNamespace(
+            model=str(tmp_path / "model"), revision=None, runner_type="generate",
+            logits_processors=own,
+        )  # fmt: skip
+        return configuration(second, model_config=parts, additional_config=extra)
+
+    steered = engine({"lmsteer": spec})
+    for _ in range(2):  # twice is once
+        configure(steered)
+        assert steered.model_config.logits_processors == [*own, PROCESSORS[second]]
+    with pytest.raises(InputError, match="already"):
+        configure(engine({"lmsteer": "other=/elsewhere"}))
+    with pytest.raises(InputError, match="as text"):
+        configure(engine({"lmsteer": {"detox": spec}}))
+    assert own == ["theirs:Own"]
+
+
 def test_what_is_refused_with_either_runner():
     def drafts(method):
         return SimpleNamespace(rejection_sample_method=method)
@@ -202,4 +229,4 @@ def test_speculative_decoding_is_refused_at_start(tmp_path, monkeypatch, matrix)
         served(build("Llama, tied"), tmp_path, monkeypatch, speculative_config=ngram),
     ):
         pass
-    matrix["vLLM", "speculative decoding"] = "refused at start: V2 takes it"
+    matrix["vLLM", "speculative decoding"] = "refused at start; runner V2 supports it"

@@ -16,7 +16,9 @@ def test_the_matrix_is_up_to_date(matrix):
         "# Engines: what is tested",
         "Written by `make test-engines` from its own results, on tiny random models; log-probs of "
         "the whole vocabulary against `lmsteer.attach`. Folders and PEFT adapters are tested on "
-        "every family of [families.md](families.md) (`tests/parity/test_exports.py`).",
+        "every family of [families.md](families.md) (`tests/parity/test_exports.py`). vLLM without "
+        "further words is its model runner V1; V2 ran on a CPU, its kernels by Triton's "
+        "interpreter.",
         "",
         "| engine | model, or way of running | |",
         "|---|---|---|",

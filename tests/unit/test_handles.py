@@ -169,7 +169,7 @@ def test_a_dropped_model_takes_its_steers_along(steer):
 @pytest.mark.parametrize("site", ["output", "input"])
 def test_generate_inside_an_attachment_records_both(llama, tokenizer, site):
     one_, other = one("a", site, scale=0.3), one("b", site, scale=0.3)
-    options = {"samples": 3, "max_new_tokens": 8, "seed": 5}
+    options = {"samples": 3, "max_new_tokens": 8, "seed": 5, "temperature": 0}
     prompts = ["it is", "so", "a longer prompt"]
     wanted = lmsteer.generate(
         llama, tokenizer, prompts, strengths=[{one_: 1.0, other: s} for s in (0.5, -1.0)], **options
@@ -206,7 +206,7 @@ def test_where_nothing_is_attached_a_record_is_what_it_was(llama, tokenizer, ste
 @pytest.mark.parametrize("where", ["prompt", "response"])
 def test_prompts_are_shared_only_where_that_changes_nothing(llama, tokenizer, where):
     steer = one("a", "input", scale=0.3)
-    options = {"samples": 3, "max_new_tokens": 8, "seed": 5}
+    options = {"samples": 3, "max_new_tokens": 8, "seed": 5, "temperature": 0}
     wanted = lmsteer.generate(
         llama, tokenizer, "it is so", strengths={steer: 1.0}, where=where, **options
     )
@@ -231,7 +231,7 @@ def test_rows_that_generate_cannot_keep_to_are_refused(llama, tokenizer, steer):
 
 
 def test_a_stream_inside_an_attachment(llama, tokenizer, steer):
-    options = {"max_new_tokens": 12, "seed": 3}
+    options = {"max_new_tokens": 12, "seed": 3, "temperature": 0}
     (wanted,) = lmsteer.generate(llama, tokenizer, "it is", strengths={steer: 2.0}, **options)
     with lmsteer.attach(llama, {steer: 2.0}):
         assert "".join(lmsteer.stream(llama, tokenizer, "it is", **options)) == wanted.text

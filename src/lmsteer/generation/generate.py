@@ -57,7 +57,8 @@ def generate(
     read nor changed.
 
     Within an open `attach` both act, what is attached and `strengths`; so both are recorded, a
-    steer that is in both with the sum.
+    steer that is in both with the sum. The random numbers are those of `strengths` alone: methods
+    that are compared by attaching them meet the same luck.
 
     Args:
         model: A causal language model.
@@ -132,8 +133,7 @@ def generate(
         batch = [rows[i] for i in part]
         pick = None
         if beams == 1:
-            drawn = uniforms(prompts, [told[i] for i in part], seed, max_new_tokens)
-            drawn = drawn.to(head_device(model))
+            drawn = uniforms(prompts, batch, seed, max_new_tokens).to(head_device(model))
             pick = Pick(drawn, temperature, top_p)
         ids = decode(model, tokenizer, [encoded[row.prompt] for row in batch], batch, pick, how)
         found = tokenizer.batch_decode(ids, skip_special_tokens=True)
@@ -142,7 +142,7 @@ def generate(
         if progress:
             done += len(part)
             progress("generate", done, len(rows))
-    names = labels(steer for row in rows for steer in row.strengths)
+    names = labels(steer for row in told for steer in row.strengths)
     return [
         Generation(
             prompts[row.prompt],
