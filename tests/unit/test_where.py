@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import build
 from families import FAMILIES
+from safetensors.torch import save_file
 from terminal import run
 from transformers import DynamicCache
 
@@ -75,10 +76,12 @@ def test_a_trained_steer_keeps_where_it_acts(model, tokenizer, asked, tmp_path):
 
 
 def test_a_folder_of_old_that_has_it_in_the_record_alone(tmp_path, model):
+    """Of the first schema, which said nothing of it elsewhere."""
     steer = one()
     steer.save(tmp_path / "s")
-    facts = json.loads((tmp_path / "s" / "steer.json").read_text())
-    del facts["where"]
+    facts = json.loads((tmp_path / "s" / "steer.json").read_text()) | {"schema": 1}
+    del facts["where"], facts["sha256"]
+    save_file({"P": steer.P, "Q": steer.Q}, tmp_path / "s" / "steer.safetensors")
     for record, wanted in (({}, "all"), ({"where": "prompt"}, "prompt")):
         facts["record"] = record
         (tmp_path / "s" / "steer.json").write_text(json.dumps(facts))
