@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..attachment import check_fit
 from ..cache import Keep
 from ..encoding import Encoded, as_chat, encode
 from ..errors import InputError, UnsupportedError
@@ -22,6 +21,7 @@ from ..states import States
 from ..steer import Reach, Steer
 from ..workers import Workers, workers
 from .cached import fit_cached
+from .checks import check_labels, check_start
 from .convex import fit_convex
 from .curvature import Curvature
 from .finish import to_steers
@@ -54,7 +54,7 @@ def learn(
         )
     # One order for the same texts, however they came: by content.
     examples = sorted(examples, key=lambda example: example.digest)
-    _check_labels(examples, names)
+    check_labels(examples, names)
     started = time.perf_counter()
     max_length = options.max_length or _longest(model, options)
     read = examples
@@ -73,7 +73,7 @@ def learn(
     dim = head.weight.shape[1]
     if options.rank is not None and not 1 <= options.rank <= dim:
         raise InputError(f"rank must be between 1 and {dim}, was: {options.rank}")
-    _check_start(model, options, names)
+    check_start(model, options.start, options.site, options.where, len(names))
     kept, tested = split_held_out(
         [examples[i] for i in encoded.source], options.held_out, salt=options.salt
     )
@@ -216,23 +216,6 @@ def _told(
     ]
 
 
-def _check_start(model: nn.Module, options: Options, names: Sequence[str]) -> None:
-    start = options.start
-    if start is None:
-        return
-    check_fit(model, start)
-    if start.site != options.site or len(names) != 1:
-        raise InputError(
-            f"start= takes one steer at the {options.site} site, for one style; was at the "
-            f"{start.site} site, for {len(names)} styles"
-        )
-    if start.where != options.where:
-        raise InputError(
-            f"start= takes a steer that acts on what the new one is to act on: {start.name!r} was "
-            f"trained with where={start.where!r}, here where={options.where!r} was asked for"
-        )
-
-
 def _start_map(options: Options, states: States) -> Map | None:
     if options.start is None:
         return None
@@ -248,25 +231,6 @@ def _longest(model: nn.Module, options: Options) -> int:
     longest = RECIPE.max_length if options.solver == "paper" else _LONGEST
     context = getattr(text_config(model), "max_position_embeddings", None)
     return min(longest, context or longest)
-
-
-def _check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
-    if not examples:
-        raise InputError("no examples given; a steer is learned from at least two labelled texts")
-    for example in examples:
-        if len(example.labels) != len(names):
-            raise InputError(
-                f"expected {len(names)} labels a text, one for each of {', '.join(names)}; "
-                f"got {len(example.labels)} for {example.text[:40]!r}"
-            )
-    for number, name in enumerate(names):
-        labels = {e.labels[number] for e in examples}
-        if len(labels) == 1:
-            which = f" for {name!r}" if len(names) > 1 else ""
-            raise InputError(
-                f"all {len(examples)} examples have the label {labels.pop():g}{which}: a steer "
-                "learns what separates labels, so give texts of both kinds (say +1 and -1)"
-            )
 
 
 def _read(
