@@ -1,5 +1,6 @@
 """Tiny models and examples, built here: no download, no file outside the repository."""
 
+import copy
 import json
 import os
 from pathlib import Path
@@ -49,7 +50,9 @@ def _seed():
 
 def build(name):
     torch.manual_seed(sum(map(ord, name)))
-    model = AutoModelForCausalLM.from_config(CONFIGS[name]).eval().requires_grad_(False)
+    # A copy: tables that a test resizes change the configuration of their model.
+    config = copy.deepcopy(CONFIGS[name])
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     for parameter in model.parameters():  # initial weights are small; make logits count
         if parameter.ndim == 2:
             parameter.mul_(4.0)
