@@ -6,6 +6,7 @@ from lmsteer.cli import main
 
 
 def run(capsys, *arguments):
+    capsys.readouterr()  # what the fixtures wrote before is not the command's
     with pytest.raises(SystemExit) as stop:
         main([str(a) for a in arguments])
     captured = capsys.readouterr()
