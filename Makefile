@@ -56,7 +56,7 @@ $(ENGINES)/.ready: pyproject.toml
 	touch $@
 
 docs: setup  # the command line's reference (kept in the repository) and the API's pages
-	$(BIN)/python -m typer lmsteer.cli utils docs --name lmsteer --output docs/cli.md
+	$(BIN)/python -m typer lmsteer.cli.app utils docs --name lmsteer --output docs/cli.md
 	$(BIN)/pdoc -o docs/api lmsteer
 
 bench: setup

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import lmsteer
-from lmsteer.models import model_folder
+from lmsteer.model.loading import model_folder
 
 REQUESTS = 64
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 
 import lmsteer
-from lmsteer.attachment import attach, cache_name
+from lmsteer.model.attachment import attach
+from lmsteer.model.reading import cache_name
 
 TOKENS = 20
 

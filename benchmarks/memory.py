@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lmsteer.cache import Keep
-from lmsteer.head import Head, fast_dtype, head_of, text_config
-from lmsteer.hidden import _TOKENS_AT_ONCE
+from lmsteer.model.head import Head
+from lmsteer.model.modes import fast_dtype
+from lmsteer.model.tables import head_of, text_config
+from lmsteer.states.cache import Keep
+from lmsteer.states.hidden import _TOKENS_AT_ONCE
 
 LIBRARIES = 300 << 20  # on a CPU: code of the libraries as it is paged in, and the heap's slack
 

@@ -8,8 +8,9 @@ import json
 import torch
 
 import lmsteer
-from lmsteer.encoding import encode
-from lmsteer.hidden import read_head, read_states
+from lmsteer.model.head import read_head
+from lmsteer.states.hidden import read_states
+from lmsteer.text.encoding import encode
 from lmsteer.training.objective import Map, mean_nll
 
 

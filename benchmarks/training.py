@@ -19,10 +19,11 @@ from typing import Any
 import torch
 
 import lmsteer
-from lmsteer.encoding import encode
-from lmsteer.hidden import read_head, read_states
-from lmsteer.split import split_held_out
-from lmsteer.training.learn import JUDGED_ON
+from lmsteer.model.head import read_head
+from lmsteer.states.hidden import read_states
+from lmsteer.text.encoding import encode
+from lmsteer.text.split import split_held_out
+from lmsteer.training.fitting import JUDGED_ON
 from lmsteer.training.objective import mean_nll
 from lmsteer.training.paper import RECIPE, fit_paper
 

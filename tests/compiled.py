@@ -8,7 +8,7 @@ from conftest import build
 from transformers import DynamicCache
 
 import lmsteer
-from lmsteer.attachment import cache_name, read_hidden
+from lmsteer.model.reading import cache_name, read_hidden
 
 site, backend = sys.argv[1:]
 ids = torch.arange(5, 25).view(2, 10)

@@ -128,7 +128,7 @@ def deep(tmp_path, monkeypatch):
 @pytest.fixture
 def save_named(llama, tmp_path):
     """Saves a steer to a folder, under a name that need not be one."""
-    mark = lmsteer.head.fingerprint(llama)
+    mark = lmsteer.model.identity.fingerprint(llama)
     made = []
 
     def made_steer(path, name, *, domain=True, **facts):

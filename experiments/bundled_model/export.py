@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 import lmsteer
-from lmsteer.encoding import Encoded
-from lmsteer.hidden import read_head, read_states
-from lmsteer.training.objective import token_nll
+from lmsteer.model.head import read_head, token_nll
+from lmsteer.states.hidden import read_states
+from lmsteer.text.encoding import Encoded
 
 OPENINGS = ["The film was", "My life is", "I think that", "When I got home,", "She looked at the"]
 
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument(
         "--words", type=Path, default=Path("../shared/data/lexicons/ldnoobw_en.txt")
     )
-    parser.add_argument("--out", type=Path, default=Path("src/lmsteer/models/bundled"))
+    parser.add_argument("--out", type=Path, default=Path("src/lmsteer/assets/models/bundled"))
     args = parser.parse_args()
     model, tokenizer = lmsteer.load_model(args.model)
     masked = {w.strip().lower() for w in args.words.read_text().split("\n") if w.strip()}

@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 import lmsteer
-from lmsteer.evaluation import environment
-from lmsteer.hidden import read_head, read_states
-from lmsteer.metrics.perplexity import encode_records
-from lmsteer.naming import told_apart
+from lmsteer.metrics.records import encode_records
+from lmsteer.model.head import read_head
+from lmsteer.research.evaluation.report import environment
+from lmsteer.states.hidden import read_states
+from lmsteer.steer.naming import told_apart
 
 HERE = Path(__file__).parent
 STEERS = ("sentiment", "detox", "politeness", "subjectivity")

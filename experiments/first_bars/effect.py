@@ -16,8 +16,11 @@ from pathlib import Path
 import numpy as np
 
 import lmsteer
-from lmsteer.generation import by_mix
-from lmsteer.metrics import distinct, load_scorer, perplexity, positive_rate
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.diversity import distinct
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.scorers import load_scorer
+from lmsteer.metrics.style import positive_rate
 
 
 def main() -> None:

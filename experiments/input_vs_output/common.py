@@ -14,7 +14,7 @@ import numpy as np
 
 import lmsteer
 from lmsteer import Steer
-from lmsteer.evaluation import environment
+from lmsteer.research.evaluation.report import environment
 
 RESULTS = Path(__file__).parent / "results"
 STRENGTHS = (-6.0, -4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
@@ -85,7 +85,7 @@ def steered(model: Any, steer: Steer, strength: float, **options: Any) -> Iterat
     """`lmsteer.attach` of one steer; past its calibrated range too, without a word."""
     import warnings
 
-    from lmsteer.strengths import StrengthWarning
+    from lmsteer.steer.strengths import StrengthWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StrengthWarning)

@@ -24,7 +24,7 @@ from typing import Any
 
 from common import RESULTS
 
-from lmsteer.plotting import COLOURS, subplots
+from lmsteer.figures.plotting import COLOURS, subplots
 
 Rows = Mapping[str, Any]
 COST = "perplexity, times the unsteered"

@@ -29,9 +29,10 @@ from common import arguments, keep
 
 import lmsteer
 from lmsteer import Example
-from lmsteer.generation import by_mix
-from lmsteer.metrics import mean_score, perplexity
-from lmsteer.strengths import StrengthWarning
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.style import mean_score
+from lmsteer.steer.strengths import StrengthWarning
 
 STRENGTHS = (-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 PLACES = {

@@ -2,7 +2,7 @@
 
 python experiments/input_vs_output/prefix.py --data ../shared/data --work WORK
 
-`lmsteer.baselines.PrefixTuning` (PEFT), one prefix a side from the texts of SST-5 train that the
+`lmsteer.research.methods.PrefixTuning` (PEFT), one prefix per side from the texts of SST-5 that the
 steers learned from; it is on or off, so that there are three strengths. Its default length makes
 about the numbers of one rank-32 matrix, and two sides are two prefixes where a steer is one matrix.
 
@@ -24,9 +24,10 @@ from reading import given_nll, lexicon, paragraphs, readings, review_prompts, si
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
-from lmsteer.baselines import PrefixTuning
-from lmsteer.evaluation import measure
-from lmsteer.metrics import load_scorer, perplexity
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.scorers import load_scorer
+from lmsteer.research.evaluation.measuring import measure
+from lmsteer.research.methods.prefix import PrefixTuning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 import styles

@@ -29,11 +29,11 @@ from common import STRENGTHS, arguments, at_ratios, keep, steered, steers, where
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
-from lmsteer.batches import padded
-from lmsteer.encoding import prompt_ids
-from lmsteer.generation import by_mix
-from lmsteer.metrics import perplexity
-from lmsteer.strengths import StrengthWarning
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.text.batch import padded
+from lmsteer.text.encoding import prompt_ids
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 from styles import clean, rows

@@ -31,8 +31,9 @@ from common import arguments, keep
 
 import lmsteer
 from lmsteer import Example
-from lmsteer.batches import padded
-from lmsteer.hidden import autocast, fast_dtype
+from lmsteer.model.modes import autocast
+from lmsteer.states.hidden import fast_dtype
+from lmsteer.text.batch import padded
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 import styles

@@ -35,12 +35,12 @@ from sklearn.metrics import roc_auc_score
 
 import lmsteer
 from lmsteer import Steer
-from lmsteer.attachment import read_hidden
-from lmsteer.batches import padded
-from lmsteer.encoding import prompt_ids
-from lmsteer.head import input_tables
-from lmsteer.interpretation import directions
-from lmsteer.metrics import load_scorer
+from lmsteer.interpretation.words import directions
+from lmsteer.metrics.scorers import load_scorer
+from lmsteer.model.reading import read_hidden
+from lmsteer.model.tables import input_tables
+from lmsteer.text.batch import padded
+from lmsteer.text.encoding import prompt_ids
 
 COUNT, ENDS, EACH = 3, 20, 60
 FRAME = ("The film was", " {}", ". Overall it was")

@@ -16,10 +16,10 @@ from typing import Any
 from common import STRENGTHS, arguments, at_ratios, keep, steers, where
 
 import lmsteer
-from lmsteer.evaluation import measure
-from lmsteer.generation import by_mix
-from lmsteer.metrics import load_scorer
-from lmsteer.strengths import StrengthWarning
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.scorers import load_scorer
+from lmsteer.research.evaluation.measuring import measure
+from lmsteer.steer.strengths import StrengthWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 from styles import rows

@@ -14,9 +14,10 @@ from dataclasses import asdict
 import setting
 
 import lmsteer
-from lmsteer.evaluation import measure
-from lmsteer.evaluation.figure import grid_figure
-from lmsteer.metrics import Estimate, load_scorer
+from lmsteer.figures.evaluation import grid_figure
+from lmsteer.metrics.estimates import Estimate
+from lmsteer.metrics.scorers import load_scorer
+from lmsteer.research.evaluation.measuring import measure
 
 STYLES = ("sentiment", "detox")
 SCORERS = ("sentiment", "toxicity")

@@ -25,13 +25,15 @@ from setting import RESULTS
 from styles import STYLES, Style
 
 import lmsteer
-from lmsteer.calibration import divergence
-from lmsteer.generation import by_mix
-from lmsteer.hidden import read_head, read_states
-from lmsteer.metrics import bootstrap, perplexity
-from lmsteer.metrics.perplexity import encode_records
-from lmsteer.plotting import COLOURS, subplots
-from lmsteer.strengths import strength_at_kl
+from lmsteer.figures.plotting import COLOURS, subplots
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.estimates import bootstrap
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.kl import divergence
+from lmsteer.metrics.records import encode_records
+from lmsteer.model.head import read_head
+from lmsteer.states.hidden import read_states
+from lmsteer.steer.strengths import strength_at_kl
 
 LEVELS = (0.05, 0.15, 0.4)
 AT = 1.15

@@ -20,8 +20,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 import lmsteer
-from lmsteer.metrics import text_losses
-from lmsteer.strengths import StrengthWarning
+from lmsteer.metrics.sentences import text_losses
+from lmsteer.steer.strengths import StrengthWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "input_vs_output"))
 from stability import agreement_pairs

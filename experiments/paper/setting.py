@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lmsteer
-from lmsteer.evaluation import environment
+from lmsteer.research.evaluation.report import environment
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 from styles import STYLES, Style

@@ -23,11 +23,14 @@ from setting import RESULTS
 from styles import rows
 
 import lmsteer
-from lmsteer.evaluation import measure, resumable
-from lmsteer.generation import by_mix
-from lmsteer.metrics import Estimate, load_scorer, perplexity
-from lmsteer.plotting import COLOURS, subplots
-from lmsteer.strengths import strength_texts
+from lmsteer.figures.plotting import COLOURS, subplots
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.estimates import Estimate
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.scorers import load_scorer
+from lmsteer.research.evaluation.measuring import measure
+from lmsteer.research.evaluation.run import resumable
+from lmsteer.steer.strengths import strength_texts
 
 Tables = Mapping[str, Mapping[float, Mapping[str, Estimate]]]
 STYLE = {"sentiment": "sentiment", "detox": "toxicity.any"}

@@ -22,7 +22,7 @@ from each_strength import PROMPTS, SHOWN, every_strength, short
 from paper import ACL, POSTER, V1
 from setting import RESULTS, write
 
-from lmsteer.naming import told_apart
+from lmsteer.steer.naming import told_apart
 
 OURS = ("lm-steer", "lm-steer-nucleus", "lm-steer-self")
 

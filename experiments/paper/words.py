@@ -14,8 +14,8 @@ from typing import Any
 import setting
 from styles import STYLES
 
-from lmsteer.interpretation import directions
-from lmsteer.metrics import masked
+from lmsteer.interpretation.words import directions
+from lmsteer.metrics.masking import masked
 
 
 def main() -> None:

@@ -21,10 +21,10 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
-from lmsteer.evaluation import environment
-from lmsteer.interpretation import evidence
-from lmsteer.metrics import load_scorer
-from lmsteer.plotting import COLOURS, subplots
+from lmsteer.figures.plotting import COLOURS, subplots
+from lmsteer.interpretation.spans import evidence
+from lmsteer.metrics.scorers import load_scorer
+from lmsteer.research.evaluation.report import environment
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bundled_model"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))

@@ -15,7 +15,7 @@ import time
 import torch
 
 import lmsteer
-from lmsteer.interpretation import read_texts
+from lmsteer.interpretation.reading import read_texts
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("src/lmsteer/metrics"))
+    parser.add_argument("--out", type=Path, default=Path("src/lmsteer/assets/scorers"))
     args = parser.parse_args()
     for name, source, bits, strength in (
         ("sentiment", sentiment, 21, 3.0),

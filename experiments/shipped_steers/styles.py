@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmsteer import Example
-from lmsteer.metrics import Scorer, load_scorer, train_scorer
+from lmsteer.metrics.linear import train_scorer
+from lmsteer.metrics.scorers import Scorer, load_scorer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bundled_model"))
 from corpus import _comment, _request

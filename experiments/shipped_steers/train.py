@@ -19,9 +19,10 @@ from scipy.stats import spearmanr
 from styles import STYLES, Style
 
 import lmsteer
-from lmsteer.calibration import STRENGTHS
-from lmsteer.generation import by_mix
-from lmsteer.metrics import mean_score, perplexity, positive_rate
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.style import mean_score, positive_rate
+from lmsteer.recipes.calibration import STRENGTHS
 
 
 def effect(model: Any, tokenizer: Any, steer: lmsteer.Steer, style: Style) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--out", type=Path, default=Path("src/lmsteer/models/steers"))
+    parser.add_argument("--out", type=Path, default=Path("src/lmsteer/assets/steers"))
     parser.add_argument("--models", nargs="+", default=["bundled", "bundled-small"])
     parser.add_argument("--styles", nargs="+", default=list(STYLES))
     args = parser.parse_args()

@@ -28,14 +28,16 @@ from typing import Any
 import numpy as np
 
 import lmsteer
-from lmsteer.alignment import FORMS
-from lmsteer.calibration import divergence
-from lmsteer.evaluation import environment
-from lmsteer.generation import by_mix
-from lmsteer.hidden import read_head, read_states
-from lmsteer.metrics import bootstrap, perplexity
-from lmsteer.metrics.perplexity import encode_records
-from lmsteer.strengths import strength_at_kl
+from lmsteer.alignment.transport import FORMS
+from lmsteer.generation.records import by_mix
+from lmsteer.metrics.estimates import bootstrap
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.kl import divergence
+from lmsteer.metrics.records import encode_records
+from lmsteer.model.head import read_head
+from lmsteer.research.evaluation.report import environment
+from lmsteer.states.hidden import read_states
+from lmsteer.steer.strengths import strength_at_kl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 from styles import STYLES

@@ -9,28 +9,33 @@
 The method is LM-Steer (Han et al., "Word Embeddings Are Steers for Language Models", ACL 2024).
 """
 
+from . import storage
 from .alignment import transfer as transfer
-from .attachment import attach as attach
-from .calibration import calibrate as calibrate
-from .composition import compose as compose
-from .composition import interference as interference
 from .errors import LmsteerError as LmsteerError
-from .examples import Example as Example
 from .generation import Generation as Generation
 from .generation import generate as generate
 from .generation import stream as stream
-from .merging import merge as merge
-from .models import load_model as load_model
-from .official import import_official as import_official
-from .readers import read_examples as read_examples
-from .readers import read_prompts as read_prompts
-from .self_training import self_train as self_train
+from .model import attach as attach
+from .model import load_model as load_model
+from .model import merge as merge
+from .recipes import calibrate as calibrate
+from .recipes import self_train as self_train
+from .recipes import train as train
+from .recipes import train_jointly as train_jointly
 from .steer import Steer as Steer
+from .steer import compose as compose
+from .steer import interference as interference
+from .storage import import_official as import_official
 from .storage import load_steer as load_steer
-from .training import train as train
-from .training import train_jointly as train_jointly
+from .text import Example as Example
+from .text import read_examples as read_examples
+from .text import read_prompts as read_prompts
 
 __version__ = "0.1.0"
+
+# Steers are values that know no disk; this is where they are saved to and loaded from.
+Steer.keeper = storage
+
 __all__ = [
     "Example",
     "Generation",

@@ -5,7 +5,9 @@ import time
 import pytest
 
 import lmsteer
-from lmsteer.metrics import lexicon_scores, perplexity, positive_rate
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.lexicon import lexicon_scores
+from lmsteer.metrics.style import positive_rate
 
 
 def test_the_demo_steer_moves_sentiment_by_a_lexicon(bundled):
@@ -52,7 +54,7 @@ def test_both_bundled_models_load_quickly_and_differ_in_their_heads():
 
 @pytest.mark.parametrize("name", ["bundled", "bundled-small"])
 def test_shipped_steers_are_there_with_their_effect_and_range(name):
-    from lmsteer.storage import shipped_steers
+    from lmsteer.storage.finding import shipped_steers
 
     model, _ = lmsteer.load_model(name)
     found = shipped_steers(model)

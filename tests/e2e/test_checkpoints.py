@@ -10,9 +10,9 @@ import torch
 import transformers
 
 import lmsteer
-from lmsteer.encoding import encode_pairs
-from lmsteer.hidden import read_head, read_states
-from lmsteer.training.objective import token_nll
+from lmsteer.model.head import read_head, token_nll
+from lmsteer.states.hidden import read_states
+from lmsteer.text.encoding import encode_pairs
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "experiments" / "checkpoints"))

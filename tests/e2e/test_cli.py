@@ -7,7 +7,7 @@ import pytest
 import typer
 from terminal import run
 
-from lmsteer.cli import app
+from lmsteer.cli.app import app
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def test_theory_checks_its_claims_and_draws(capsys, tmp_path):
 
 
 def test_theory_exits_with_1_when_a_check_fails(capsys, monkeypatch):
-    from lmsteer import theory
+    from lmsteer.research import theory
 
     def broken(seed, *, progress=None):
         part = theory.check_composition(seed, seeds=1)

@@ -14,7 +14,7 @@ PROMPT = torch.arange(5, 25).view(2, 10)
 
 @pytest.fixture
 def taste(llama, steer, tmp_path):
-    mark = lmsteer.head.fingerprint(llama)
+    mark = lmsteer.model.identity.fingerprint(llama)
     domain = lmsteer.Steer(steer.Q, steer.P, "taste.domain", fingerprint=mark)
     found = lmsteer.Steer(steer.P, steer.Q, "taste", domain=domain, fingerprint=mark)
     found.save(tmp_path / "taste")
@@ -87,7 +87,7 @@ def test_push_writes_a_card_with_masked_samples(capsys, folder, taste, monkeypat
         pushed.update(steer=steer, to=to, private=private, samples=samples)
         return "https://hub/commit"
 
-    monkeypatch.setattr("lmsteer.hub.push_steer", push_steer)
+    monkeypatch.setattr("lmsteer.storage.push_steer", push_steer)
     to = ("--to", "user/taste", "--private")
     code, told, err = run(capsys, "push", taste[0], *to, "--model", folder, "--json")
     assert code == 0, err

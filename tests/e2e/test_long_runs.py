@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lmsteer.storage import read_steer
+from lmsteer.storage.steers import read_steer
 
 TRAIN = ["-m", "lmsteer.cli", "train", "bundled:sentiment", "--model", "bundled-small"]
 TRAIN += ["--no-calibrate", "--no-fast"]
@@ -44,7 +44,8 @@ def test_a_killed_training_resumes(alone, tmp_path, kill):
     # A shell lets what it starts in the background ignore Ctrl-C; a user's terminal does not.
     slow = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys, lmsteer.hidden as h; h._TOKENS_AT_ONCE = {'cpu': 64}; h.SAVE_EVERY = 4\n"
+        "import sys; from lmsteer.states import hidden\n"
+        "hidden._TOKENS_AT_ONCE = {'cpu': 64}; hidden.SAVE_EVERY = 4\n"
         "from lmsteer.cli import main; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", slow, *TRAIN[2:], "--out", str(tmp_path / "steer")]

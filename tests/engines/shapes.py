@@ -9,7 +9,7 @@ import transformers as hf
 from families import Family
 
 import lmsteer
-from lmsteer.head import fingerprint
+from lmsteer.model.identity import fingerprint
 
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 IDS = {"vocab_size": 259, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}

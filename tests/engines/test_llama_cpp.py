@@ -8,7 +8,8 @@ from shapes import LLAMA, build, hooked, prompts, steers_for
 import lmsteer
 from lmsteer.engines.llama_cpp import Adapters
 from lmsteer.errors import ArtefactError, InputError, UnsupportedError
-from lmsteer.export import export_gguf, open_checkpoint
+from lmsteer.export.checkpoint import open_checkpoint
+from lmsteer.export.gguf import export_gguf
 
 llama_cpp = pytest.importorskip("llama_cpp")
 F32 = 0  # ggml's number of the type

@@ -13,7 +13,7 @@ from vllm.exceptions import VLLMValidationError
 import lmsteer
 from lmsteer.engines.vllm import PROCESSORS, configure, refuse_unsupported
 from lmsteer.errors import InputError, MismatchError, UnsupportedError
-from lmsteer.head import fingerprint
+from lmsteer.model.identity import fingerprint
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.attachment import read_hidden
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.hidden import read_head
+from lmsteer.model.head import read_head
+from lmsteer.model.reading import read_hidden
 
 IDS = torch.arange(5, 25).view(2, 10)
 

@@ -11,7 +11,9 @@ from test_families import CASES, logits, steer_for
 
 import lmsteer
 from lmsteer.errors import ArtefactError, InputError, MismatchError, UnsupportedError
-from lmsteer.export import export_folder, export_peft, guard_merging, open_checkpoint
+from lmsteer.export.checkpoint import open_checkpoint
+from lmsteer.export.folder import export_folder
+from lmsteer.export.peft import export_peft, guard_merging
 
 pytestmark = [  # PEFT's own words
     pytest.mark.filterwarnings("ignore:.*tie_word_embeddings=True"),

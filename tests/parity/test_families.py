@@ -7,9 +7,10 @@ import torch
 from families import FAMILIES, IDS
 
 import lmsteer
-from lmsteer.attachment import input_dim, read_hidden
 from lmsteer.errors import UnsupportedError
-from lmsteer.storage import load_steer
+from lmsteer.model.identity import input_dim
+from lmsteer.model.reading import read_hidden
+from lmsteer.storage.finding import load_steer
 
 TABLE = Path(__file__).parents[2] / "docs" / "families.md"
 TOKENS = torch.arange(5, 25).view(2, 10)
@@ -36,7 +37,7 @@ def steer_for(model, site):
     dim = model.get_output_embeddings().weight.shape[1] if site == "output" else input_dim(model)
     generator = torch.Generator().manual_seed(1)
     P, Q = (torch.randn(dim, 5, generator=generator) * 0.2 for _ in range(2))
-    fingerprint = lmsteer.head.fingerprint(model, site)
+    fingerprint = lmsteer.model.identity.fingerprint(model, site)
     return lmsteer.Steer(P, Q, "style", site, fingerprint=fingerprint)
 
 

@@ -12,8 +12,8 @@ import torch
 from conftest import build
 
 import lmsteer
-from lmsteer.attachment import read_hidden
 from lmsteer.errors import InputError
+from lmsteer.model.reading import read_hidden
 
 IDS = torch.arange(5, 25).view(2, 10)
 

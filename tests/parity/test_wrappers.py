@@ -12,10 +12,10 @@ from torch import distributed as dist
 from transformers import DynamicCache
 
 import lmsteer
-from lmsteer.attachment import cache_name, changed_inputs, read_hidden
 from lmsteer.errors import MismatchError, UnsupportedError
-from lmsteer.head import input_tables
-from lmsteer.wrappers import learned_prompt, unwrap
+from lmsteer.model.reading import cache_name, changed_inputs, read_hidden
+from lmsteer.model.tables import input_tables
+from lmsteer.model.wrappers import learned_prompt, unwrap
 
 # PEFT's own, of names that transformers is to drop and of tied tables.
 pytestmark = [
@@ -260,8 +260,8 @@ def test_models_that_accelerate_keeps_elsewhere(site, tmp_path):
             with lmsteer.attach(away, {steer: 1.5}, where="prompt"):
                 torch.testing.assert_close(in_two_calls(away), wanted, rtol=1e-4, atol=1e-4)
             assert [vars(module).get("forward") for module in away.modules()] == forwards
-        marked = lmsteer.head.fingerprint(away, site)
-        assert marked.matches(lmsteer.head.fingerprint(model, site))
+        marked = lmsteer.model.identity.fingerprint(away, site)
+        assert marked.matches(lmsteer.model.identity.fingerprint(model, site))
 
 
 @pytest.fixture

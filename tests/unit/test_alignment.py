@@ -11,11 +11,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 import lmsteer
-from lmsteer.alignment import FORMS, TransferWarning
-from lmsteer.alignment.fit import fit_map
-from lmsteer.alignment.words import pieces, shared_words
+from lmsteer.alignment.maps import fit_map
+from lmsteer.alignment.transport import FORMS, TransferWarning
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.interpretation import style_value
+from lmsteer.interpretation.value import style_value
+from lmsteer.text.vocabulary import pieces, shared_words
 
 TEXTS = ["it is fine, how very good 🙂", "this was awful and that looks sour", "a", ""] * 30
 
@@ -57,7 +57,7 @@ def test_words_meet_by_what_they_spell(tokenizer, words_tokenizer):
     with_space, without = {3: " film", 4: "film", 5: " a"}, {7: "film", 8: " film", 9: "a"}
     tables = {"s": with_space, "t": without}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lmsteer.alignment.words.pieces", lambda t, size: tables[t])
+        patch.setattr("lmsteer.text.vocabulary.pieces", lambda t, size: tables[t])
         left, right = shared_words("s", "t", 10, 10)
     assert dict(zip(left.tolist(), right.tolist(), strict=True)) == {3: 8, 4: 7, 5: 9}
 
@@ -79,7 +79,7 @@ def test_to_itself_a_steer_stays_what_it_is(tokenizer, steer, form):
 
 def test_an_exact_change_of_basis_is_undone(tokenizer, llama, steer):
     """Scores of the carried steer equal the source's where states and embeddings are turned."""
-    from lmsteer.alignment.transfer import _carry
+    from lmsteer.alignment.transport import _carry
 
     H = torch.randn(32, 32, dtype=torch.float64)  # e_source = H e_target
     carried = _carry(steer, H, torch.linalg.inv(H), llama)
@@ -92,9 +92,10 @@ def test_an_exact_change_of_basis_is_undone(tokenizer, llama, steer):
 
 
 def test_the_strength_is_the_sources(tokenizer, steer):
-    from lmsteer.calibration import divergence
-    from lmsteer.encoding import encode_pairs
-    from lmsteer.hidden import read_head, read_states
+    from lmsteer.metrics.kl import divergence
+    from lmsteer.model.head import read_head
+    from lmsteer.states.hidden import read_states
+    from lmsteer.text.encoding import encode_pairs
 
     source, target = build("llama-tied"), build("llama-untied")
     for model in (source, target):  # the same words in both, so that something can be carried

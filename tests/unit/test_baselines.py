@@ -14,19 +14,13 @@ from families import FAMILIES
 from safetensors.torch import save_file
 
 import lmsteer
-from lmsteer import baselines
-from lmsteer.baselines import caa, lora, past, prefix
-from lmsteer.batches import pad_batch
-from lmsteer.encoding import encode
-from lmsteer.errors import (
-    ArtefactError,
-    InputError,
-    MismatchError,
-    NotFoundError,
-    UnsupportedError,
-)
-from lmsteer.hidden import target_losses
-from lmsteer.merging import untie
+from lmsteer.errors import ArtefactError, InputError, MismatchError, NotFoundError, UnsupportedError
+from lmsteer.model.merging import untie
+from lmsteer.research import methods as baselines
+from lmsteer.research.methods import caa, lora, past, prefix
+from lmsteer.states.losses import target_losses
+from lmsteer.text.batch import pad_batch
+from lmsteer.text.encoding import encode
 
 pytestmark = [  # PEFT's own, of what transformers renames
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
@@ -46,7 +40,7 @@ OPTIONS = {"lora": {"rank": 2}, "few-shot": {"shots": 3}, "prefix": {"tokens": 3
 def quick(monkeypatch):
     """Steps that a tiny model with random weights needs to learn anything from 40 texts."""
     for module, rate in (("dapt", 0.03), ("lora", 0.03), ("prefix", 0.3)):
-        monkeypatch.setattr(f"lmsteer.baselines.{module}.RATE", rate)
+        monkeypatch.setattr(f"lmsteer.research.methods.{module}.RATE", rate)
 
 
 def fitted(name, model, tokenizer, examples):
@@ -183,11 +177,11 @@ def test_what_reads_a_past_refuses_a_state(tokenizer, examples):
 
 def test_offsets_minimise_the_formula(llama, tokenizer, examples, monkeypatch):
     """In float64: the fitted offsets are near the optimum of the penalised likelihood."""
-    monkeypatch.setattr("lmsteer.baselines.swb.EPOCHS", 300)
+    monkeypatch.setattr("lmsteer.research.methods.swb.EPOCHS", 300)
     monkeypatch.setattr(
-        "lmsteer.baselines.frozen.split_held_out", lambda e, s: ([*range(len(e))], [])
+        "lmsteer.research.methods.frozen.split_held_out", lambda e, s: ([*range(len(e))], [])
     )
-    monkeypatch.setattr("lmsteer.baselines.swb.read_frozen", _exact)
+    monkeypatch.setattr("lmsteer.research.methods.swb.read_frozen", _exact)
     method = baselines.SWB.fit(llama, tokenizer, examples)
     encoded = encode(tokenizer, examples, max_length=64)
     batch = pad_batch(encoded, range(len(encoded)))
@@ -211,9 +205,9 @@ def test_offsets_minimise_the_formula(llama, tokenizer, examples, monkeypatch):
 
 
 def _exact(model, tokenizer, examples, *, progress=None):
-    from lmsteer.baselines.frozen import Frozen
-    from lmsteer.head import Head
-    from lmsteer.hidden import read_head, read_states
+    from lmsteer.model.head import Head, read_head
+    from lmsteer.research.methods.frozen import Frozen
+    from lmsteer.states.hidden import read_states
 
     class Plain(Head):
         def fast(self):

@@ -5,12 +5,14 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.calibration import divergence, safe_range
-from lmsteer.encoding import encode
 from lmsteer.errors import InputError
-from lmsteer.hidden import read_head, read_states
-from lmsteer.steer import Steer
-from lmsteer.strengths import StrengthWarning, resolve_strength
+from lmsteer.metrics.kl import divergence
+from lmsteer.model.head import read_head
+from lmsteer.states.hidden import read_states
+from lmsteer.steer.calibration import safe_range
+from lmsteer.steer.steer import Steer
+from lmsteer.steer.strengths import StrengthWarning, resolve_strength
+from lmsteer.text.encoding import encode
 
 PROMPTS = ["it is", "how", "this was a"]
 
@@ -153,8 +155,8 @@ def test_mistakes(llama, tokenizer, steer):
 
 
 def test_at_the_input_site_divergence_is_the_models_own(llama, tokenizer, steer):
-    from lmsteer.calibration import text_divergence
-    from lmsteer.encoding import encode
+    from lmsteer.metrics.kl import text_divergence
+    from lmsteer.text.encoding import encode
 
     at_input = Steer(steer.P, steer.Q, site="input")
     text = "it is good"

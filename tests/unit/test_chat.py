@@ -5,9 +5,10 @@ import torch
 from typer.testing import CliRunner
 
 import lmsteer
-from lmsteer.cli import app
-from lmsteer.encoding import as_chat, encode
+from lmsteer.cli.app import app
 from lmsteer.errors import InputError
+from lmsteer.text.chat import as_chat
+from lmsteer.text.encoding import encode
 
 TEMPLATE = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
@@ -71,7 +72,7 @@ def test_a_tokenizer_without_a_template_is_an_error(llama, tokenizer, answers):
 def test_a_beginning_that_the_template_writes_is_not_doubled(chatty, monkeypatch):
     from tokenizers.processors import TemplateProcessing
 
-    from lmsteer.encoding import prompt_ids
+    from lmsteer.text.encoding import prompt_ids
 
     raw = chatty._tokenizer
     before = raw.post_processor

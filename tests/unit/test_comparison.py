@@ -8,12 +8,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import lmsteer
-from lmsteer.comparison import METHODS, Goal, Settings, best_within, compare, write_report
-from lmsteer.comparison.cost import used
-from lmsteer.comparison.curves import Point
-from lmsteer.comparison.report import points
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.metrics import Estimate, acceptability, text_losses, text_perplexity
+from lmsteer.metrics.estimates import Estimate
+from lmsteer.metrics.sentences import acceptability, text_losses, text_perplexity
+from lmsteer.research.comparison.comparing import Settings, compare
+from lmsteer.research.comparison.cost import used
+from lmsteer.research.comparison.curves import Point, best_within
+from lmsteer.research.comparison.methods import METHODS
+from lmsteer.research.comparison.report import Goal, points, write_report
 
 SETTINGS = Settings(
     samples=2,

@@ -3,10 +3,10 @@ import torch
 from typer.testing import CliRunner
 
 import lmsteer
-from lmsteer.attachment import read_hidden
-from lmsteer.cli import app
+from lmsteer.cli.app import app
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.storage import read_steer
+from lmsteer.model.reading import read_hidden
+from lmsteer.storage.steers import read_steer
 
 IDS = torch.arange(5, 25).view(2, 10)
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.encoding import encode
-from lmsteer.hidden import read_head, read_states
+from lmsteer.model.head import read_head
+from lmsteer.states.hidden import read_states
+from lmsteer.text.encoding import encode
 from lmsteer.training.curvature import Directions, curvature_of, inputs_of
 
 

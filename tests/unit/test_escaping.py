@@ -16,15 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from lmsteer import Steer
-from lmsteer.card import card
 from lmsteer.cli import display
-from lmsteer.escaping import CONTROLS, code, json_text, markdown, quoted, visible
-from lmsteer.evaluation import markdown as report
-from lmsteer.generation import Generation
-from lmsteer.interpretation import Evidence, Token
-from lmsteer.interpretation.page import page
-from lmsteer.metrics import Estimate
-from lmsteer.steer import Fingerprint
+from lmsteer.generation.records import Generation
+from lmsteer.interpretation.html import page
+from lmsteer.interpretation.spans import Evidence, Token
+from lmsteer.metrics.estimates import Estimate
+from lmsteer.research.evaluation.report import markdown as report
+from lmsteer.steer.naming import CONTROLS
+from lmsteer.steer.steer import Fingerprint
+from lmsteer.storage.card import card
+from lmsteer.text.escaping import code, json_text, markdown, quoted, visible
 
 anything = st.one_of(
     st.text(st.characters(exclude_categories=[])),
@@ -246,9 +247,8 @@ def test_a_page_shows_text_as_it_is():
 
 def test_figures_draw_names_as_they_are(tmp_path):
     pytest.importorskip("matplotlib")
-    from lmsteer.evaluation import tradeoff_figure
-    from lmsteer.evaluation.figure import grid_figure, strength_figure
-    from lmsteer.interpretation.figures import overlaps_figure
+    from lmsteer.figures.evaluation import grid_figure, strength_figure, tradeoff_figure
+    from lmsteer.figures.interpretation import overlaps_figure
 
     row = {"a$^$b": Estimate(0.5, 4, 0.4, 0.6), "perplexity": Estimate(30, 9, 20, 40)}
     odd = r"_$\frac{1$ \x1b $ $"

@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 
 from lmsteer.errors import ArtefactError, InputError
-from lmsteer.evaluation import markdown, measure, resumable, tradeoff_figure
-from lmsteer.evaluation.run import RECORDS
-from lmsteer.generation import Generation
-from lmsteer.metrics import Estimate
+from lmsteer.figures.evaluation import tradeoff_figure
+from lmsteer.generation.records import Generation
+from lmsteer.metrics.estimates import Estimate
+from lmsteer.research.evaluation.measuring import measure
+from lmsteer.research.evaluation.report import markdown
+from lmsteer.research.evaluation.run import RECORDS, resumable
 
 SETTINGS = {"seed": 0}
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.batches import batch_texts, pad_batch
-from lmsteer.encoding import encode
 from lmsteer.errors import InputError, NotFoundError
-from lmsteer.examples import digest_of
-from lmsteer.split import split_held_out
+from lmsteer.text.batch import batch_texts, pad_batch
+from lmsteer.text.encoding import encode
+from lmsteer.text.example import digest_of
+from lmsteer.text.split import split_held_out
 
 
 def write(path, rows):

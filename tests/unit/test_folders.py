@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from lmsteer.errors import InputError
-from lmsteer.steer import Steer
-from lmsteer.storage import check_writable, locks, save_steer, working, write_file, writing
-from lmsteer.storage.folders import MARK, is_free
+from lmsteer.steer.steer import Steer
+from lmsteer.storage import locks
+from lmsteer.storage.folders import MARK, is_free, working, write_file, writing
+from lmsteer.storage.steers import check_writable, save_steer
 
 ROUNDS = int(os.environ.get("LMSTEER_ROUNDS", "60"))
 FILES = {"README.md", "steer.json", "steer.safetensors"}

@@ -7,17 +7,17 @@ import transformers
 from conftest import build
 
 import lmsteer
-from lmsteer.attachment import cache_name
-from lmsteer.baselines import DAPT, PPLM, DExperts, GeDi
-from lmsteer.baselines.beside import rewritten
-from lmsteer.baselines.dexperts import within_nucleus
-from lmsteer.baselines.finetune import finetune
-from lmsteer.baselines.gedi import class_losses, unlikely
-from lmsteer.baselines.perturbed import Perturbed
-from lmsteer.baselines.pplm import mean_states
-from lmsteer.batches import pad_batch
-from lmsteer.encoding import encode
 from lmsteer.errors import InputError, UnsupportedError
+from lmsteer.model.reading import cache_name
+from lmsteer.research.methods.beside import rewritten
+from lmsteer.research.methods.dapt import DAPT
+from lmsteer.research.methods.dexperts import DExperts, within_nucleus
+from lmsteer.research.methods.finetune import finetune
+from lmsteer.research.methods.gedi import GeDi, class_losses, unlikely
+from lmsteer.research.methods.perturbed import Perturbed
+from lmsteer.research.methods.pplm import PPLM, mean_states
+from lmsteer.text.batch import pad_batch
+from lmsteer.text.encoding import encode
 
 FAMILIES = ("llama-tied", "gpt2", "gemma2-softcap")
 SIDE_BY_SIDE = (DExperts, GeDi)

@@ -12,8 +12,8 @@ from conftest import build
 from families import FAMILIES
 
 import lmsteer
-from lmsteer.attachment import around
 from lmsteer.errors import InputError, MismatchError
+from lmsteer.model.watch import around
 
 IDS = torch.arange(5, 25).view(2, 10)
 
@@ -195,7 +195,7 @@ def test_where_nothing_is_attached_a_record_is_what_it_was(llama, tokenizer, ste
     """The random numbers are a function of the record alone, and no attachment is in it."""
     seen = []
     monkeypatch.setattr(
-        sys.modules["lmsteer.generation.generate"],
+        sys.modules["lmsteer.generation.writing"],
         "uniforms",
         lambda prompts, batch, seed, length: seen.extend(batch) or torch.full((len(batch), 4), 0.5),
     )

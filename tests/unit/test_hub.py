@@ -10,8 +10,8 @@ import torch
 
 import lmsteer
 from lmsteer.errors import InputError, NotFoundError
-from lmsteer.head import fingerprint
-from lmsteer.hub import pull_steer, push_steer
+from lmsteer.model.identity import fingerprint
+from lmsteer.storage.hub import pull_steer, push_steer
 
 
 @pytest.fixture

@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 import lmsteer
 from lmsteer import Steer
-from lmsteer.calibration import calibrate
 from lmsteer.cli.measured import measured, span
-from lmsteer.comparison import Goal, Row, Settings, compare, write_report
 from lmsteer.errors import ArtefactError, InputError, MismatchError
-from lmsteer.evaluation import labels_of, measure, resumable
-from lmsteer.evaluation.run import RECORDS, SETTINGS
-from lmsteer.generation import Generation, by_mix
-from lmsteer.metrics import Estimate
-from lmsteer.strengths import mix_texts, strength_texts
+from lmsteer.generation.records import Generation, by_mix
+from lmsteer.metrics.estimates import Estimate
+from lmsteer.recipes.calibration import calibrate
+from lmsteer.research.comparison.comparing import Settings, compare
+from lmsteer.research.comparison.report import Goal, write_report
+from lmsteer.research.comparison.rows import Row
+from lmsteer.research.evaluation.measuring import measure
+from lmsteer.research.evaluation.report import labels_of
+from lmsteer.research.evaluation.run import RECORDS, SETTINGS, resumable
+from lmsteer.steer.strengths import mix_texts, strength_texts
 
 GREEDY = {"temperature": 0, "max_new_tokens": 6, "min_new_tokens": 6}
 
@@ -232,7 +235,7 @@ def test_steers_of_one_name_are_composed_of_both(two):
 
 
 def test_ready_steers_of_one_name_have_rows_of_their_own(llama, tokenizer, examples, tmp_path):
-    mark = lmsteer.head.fingerprint(llama)
+    mark = lmsteer.model.identity.fingerprint(llama)
     names = [str(tmp_path / place / "mood") for place in ("a", "b")]
     for name in names:
         replace(random_steer(), fingerprint=mark).save(name)

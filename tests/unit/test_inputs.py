@@ -5,10 +5,10 @@ import torch
 from conftest import build
 
 import lmsteer
-from lmsteer.batches import pad_batch
-from lmsteer.encoding import encode
 from lmsteer.errors import InputError
-from lmsteer.hidden import read_head
+from lmsteer.model.head import read_head
+from lmsteer.text.batch import pad_batch
+from lmsteer.text.encoding import encode
 from lmsteer.training.factors import Factors
 from lmsteer.training.inputs import _backward, steered_nll
 

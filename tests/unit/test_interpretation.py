@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 
 import lmsteer
 from lmsteer.errors import InputError, MismatchError, UnsupportedError
-from lmsteer.interpretation import (
-    best_runs,
-    directions,
-    evidence,
-    overlaps,
-    style_value,
-    subspace_angles,
-    word_shifts,
-)
-from lmsteer.interpretation.page import page
+from lmsteer.interpretation.html import page
+from lmsteer.interpretation.spans import best_runs, evidence
+from lmsteer.interpretation.subspaces import overlaps, subspace_angles
+from lmsteer.interpretation.value import style_value
+from lmsteer.interpretation.words import directions, word_shifts
 
 
 @pytest.fixture

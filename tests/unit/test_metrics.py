@@ -8,19 +8,13 @@ import torch
 
 import lmsteer
 from lmsteer.errors import InputError, MismatchError, MissingExtraError
-from lmsteer.generation import Generation
-from lmsteer.metrics import (
-    any_probability,
-    bootstrap,
-    distinct,
-    expected_maximum,
-    lexicon_scores,
-    mauve,
-    mean_score,
-    perplexity,
-    positive_rate,
-    repetition,
-)
+from lmsteer.generation.records import Generation
+from lmsteer.metrics.diversity import distinct, repetition
+from lmsteer.metrics.estimates import bootstrap
+from lmsteer.metrics.fluency import perplexity
+from lmsteer.metrics.lexicon import lexicon_scores
+from lmsteer.metrics.similarity import mauve
+from lmsteer.metrics.style import any_probability, expected_maximum, mean_score, positive_rate
 
 
 def record(prompt, text):

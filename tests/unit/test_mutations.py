@@ -8,12 +8,13 @@ import random
 import pytest
 import torch
 
-from lmsteer.card import card
 from lmsteer.cli import main
 from lmsteer.errors import ArtefactError
-from lmsteer.steer import Fingerprint, Steer
-from lmsteer.storage import FACTS, TENSORS, load_steer, save_steer, shipped_steers
-from lmsteer.storage.layout import pack, unpack
+from lmsteer.steer.steer import Fingerprint, Steer
+from lmsteer.storage.card import card
+from lmsteer.storage.finding import load_steer, shipped_steers
+from lmsteer.storage.layout import FACTS, TENSORS, pack, unpack
+from lmsteer.storage.steers import save_steer
 
 RAW = ("NaN", "-Infinity", "1e999", "1" * 5000, "true", '"\\ud800"', '"\\u001b[31m"', "[" * 50000)
 WRONG = (None, True, False, -1, 0, 10**17, 1.5, "", "x", "../../x", [], [[]], {}, {"a": 1})

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from lmsteer import Steer
 from lmsteer.errors import InputError
-from lmsteer.naming import (
+from lmsteer.steer.labelling import labels
+from lmsteer.steer.naming import (
     MOST_BYTES,
     check_name,
     file_name,
-    labels,
     name_of_folder,
     seen,
     told_apart,

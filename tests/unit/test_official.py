@@ -7,9 +7,9 @@ from conftest import build
 from typer.testing import CliRunner
 
 import lmsteer
-from lmsteer.cli import app
+from lmsteer.cli.app import app
 from lmsteer.errors import ArtefactError, InputError, NotFoundError, UnsupportedError
-from lmsteer.storage import read_steer
+from lmsteer.storage.steers import read_steer
 
 EPSILON = 2e-3
 IDS = torch.arange(5, 25).view(2, 10)
@@ -31,7 +31,7 @@ def checkpoint(tmp_path, state):
 
 def official_logits(model, state, values):
     """The official Projected_Adaptor.forward, written out: values (steers,) for all rows."""
-    hidden = lmsteer.attachment.read_hidden(model, input_ids=IDS)
+    hidden = lmsteer.model.reading.read_hidden(model, input_ids=IDS)
     delta = (hidden[:, None] @ state["projector1"][None]) * values[None, :, None, None]
     delta = (delta @ state["projector2"].transpose(1, 2)[None]).sum(1)
     return (hidden + EPSILON * delta) @ model.lm_head.weight.T

@@ -5,7 +5,9 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from lmsteer.errors import ArtefactError, InputError, NotFoundError
-from lmsteer.metrics import LinearScorer, load_scorer, masked, train_scorer
+from lmsteer.metrics.linear import LinearScorer, train_scorer
+from lmsteer.metrics.masking import masked
+from lmsteer.metrics.scorers import load_scorer
 
 GOOD, BAD = "it is good and fine", "it is bad and poor"
 

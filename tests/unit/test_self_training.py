@@ -3,9 +3,9 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.comparison import METHODS
 from lmsteer.errors import InputError
-from lmsteer.metrics import scorer_of
+from lmsteer.metrics.linear import scorer_of
+from lmsteer.research.comparison.methods import METHODS
 
 
 def early(texts):
@@ -97,7 +97,7 @@ def test_as_a_method_it_evens_out_sides_and_writes_within_the_nucleus(
         told.append(options)
         return real(*given, **{**options, **OPTIONS})
 
-    monkeypatch.setattr("lmsteer.comparison.methods.self_train", few)
+    monkeypatch.setattr("lmsteer.research.comparison.methods.self_train", few)
     method = METHODS["lm-steer-self"].fit(llama, tokenizer, texts)
     assert told[0]["balance"] is True
     options = {"samples": 20, "max_new_tokens": 4, "top_p": 1e-6}

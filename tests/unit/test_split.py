@@ -12,7 +12,7 @@ from terminal import run
 
 import lmsteer
 from lmsteer.errors import InputError
-from lmsteer.split import DataWarning, split_held_out
+from lmsteer.text.split import DataWarning, split_held_out
 
 LABELS = st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0])
 

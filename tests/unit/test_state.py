@@ -23,10 +23,12 @@ from transformers.utils import logging as hub_logging
 import lmsteer
 from lmsteer import cli
 from lmsteer.errors import UnsupportedError
-from lmsteer.evaluation import tradeoff_figure
-from lmsteer.interpretation import directions, read_texts, style_value, word_shifts
-from lmsteer.interpretation.figures import value_figure, words_figure
-from lmsteer.metrics import perplexity
+from lmsteer.figures.evaluation import tradeoff_figure
+from lmsteer.figures.interpretation import value_figure, words_figure
+from lmsteer.interpretation.reading import read_texts
+from lmsteer.interpretation.value import style_value
+from lmsteer.interpretation.words import directions, word_shifts
+from lmsteer.metrics.fluency import perplexity
 from lmsteer.training.checkpointing import checkpointed
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -224,7 +226,7 @@ def test_a_command_called_from_within_python_changes_nothing(
     capsys, folder, tmp_path, examples, monkeypatch
 ):
     called = []
-    monkeypatch.setattr(cli, "keep", lambda: called.append(True))
+    monkeypatch.setattr(cli.app, "keep", lambda: called.append(True))
     monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     rows = [f'{{"text": "{e.text}", "label": {e.label}}}' for e in examples]
     (tmp_path / "data.jsonl").write_text("\n".join(rows))
@@ -252,8 +254,8 @@ def test_no_room_but_the_command_lines_touches_what_a_process_shares():
     """By reading: what cannot be read back afterwards, or only seldom happens."""
     pattern = r"mallopt|pyplot\b(?!`)|_dynamo\.(config|reset)|matplotlib\.use|os\.environ\[|umask\("
     pattern += r"|set_verbosity|torch\.manual_seed|np\.random\.seed|set_default_dtype|os\.chdir"
-    allowed = {"cli/heap.py", "cli/display.py", "baselines/adapters.py", "theory/trunk.py"}
-    allowed |= {"storage.py", "engines/requests.py"}
+    allowed = {"cli/heap.py", "cli/display.py", "engines/requests.py"}
+    allowed |= {"research/methods/adapters.py", "research/theory/trunk.py"}
     for path in SOURCE.rglob("*.py"):
         name = path.relative_to(SOURCE).as_posix()
         if name not in allowed:

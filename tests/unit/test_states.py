@@ -6,12 +6,12 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer import cache
-from lmsteer.cache import Keep
-from lmsteer.encoding import encode
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.hidden import read_states
-from lmsteer.workers import Workers
+from lmsteer.states.cache import Keep
+from lmsteer.states.hidden import read_states
+from lmsteer.states.processes import Workers
+from lmsteer.states import cache
+from lmsteer.text.encoding import encode
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def encoded(tokenizer, examples):
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    monkeypatch.setattr("lmsteer.hidden._TOKENS_AT_ONCE", {"cpu": 40})
-    monkeypatch.setattr("lmsteer.hidden.SAVE_EVERY", 4)
+    monkeypatch.setattr("lmsteer.states.hidden._TOKENS_AT_ONCE", {"cpu": 40})
+    monkeypatch.setattr("lmsteer.states.hidden.SAVE_EVERY", 4)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_an_interrupted_pass_goes_on(
 ):
     whole = train(llama, tokenizer, examples)
     calls = []
-    from lmsteer import hidden
+    from lmsteer.states import hidden
 
     read = hidden._target_rows
 

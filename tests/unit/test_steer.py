@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import lmsteer
 from lmsteer.errors import InputError, MismatchError
-from lmsteer.steer import Fingerprint, Steer
+from lmsteer.steer.steer import Fingerprint, Steer
 
 
 def test_matrix_is_the_map_of_rows(steer):

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 
 import lmsteer
 from lmsteer.errors import ArtefactError, InputError, MismatchError, NotFoundError
-from lmsteer.head import fingerprint
-from lmsteer.steer import Steer
-from lmsteer.storage import FACTS, TENSORS
+from lmsteer.model.identity import fingerprint
+from lmsteer.steer.steer import Steer
+from lmsteer.storage.layout import FACTS, TENSORS
 
 
 @pytest.fixture

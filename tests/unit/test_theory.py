@@ -11,17 +11,24 @@ from hypothesis import strategies as st
 
 import lmsteer
 from lmsteer.errors import InputError, MissingExtraError
-from lmsteer.theory import PARTS, Check, Contexts, Hmm, exact_map, style_map
-from lmsteer.theory.composition import GRID, maps_of, product
-from lmsteer.theory.exact import check_exact, largest_error
-from lmsteer.theory.families import distributions, random_shift, random_two_shifts, ring_shift
-from lmsteer.theory.figures import draw
-from lmsteer.theory.fit import fit_scores, log_softmax, mean_kl
-from lmsteer.theory.hmm import all_texts
-from lmsteer.theory.learning import bench, check_learning, free_parameters, slope
-from lmsteer.theory.linear import linear_kl, log_probability, steered_chances
-from lmsteer.theory.softmax import check_softmax, states_of_a_head
-from lmsteer.theory.swb import best_offset, check_swb, fit_linear
+from lmsteer.research.theory import PARTS
+from lmsteer.research.theory.composition import GRID, maps_of, product
+from lmsteer.research.theory.contexts import Contexts
+from lmsteer.research.theory.drawing import draw
+from lmsteer.research.theory.exact import check_exact, largest_error, style_map
+from lmsteer.research.theory.families import (
+    distributions,
+    random_shift,
+    random_two_shifts,
+    ring_shift,
+)
+from lmsteer.research.theory.fitting import fit_scores, log_softmax, mean_kl
+from lmsteer.research.theory.hmm import Hmm, all_texts
+from lmsteer.research.theory.learning import bench, check_learning, free_parameters, slope
+from lmsteer.research.theory.linear import linear_kl, log_probability, steered_chances
+from lmsteer.research.theory.report import Check
+from lmsteer.research.theory.softmax import check_softmax, exact_map, states_of_a_head
+from lmsteer.research.theory.swb import best_offset, check_swb, fit_linear
 
 SEEDS = st.integers(0, 10_000)
 a_few = settings(max_examples=15, deadline=None)

@@ -7,7 +7,7 @@ import torch
 
 import lmsteer
 from lmsteer.errors import InputError
-from lmsteer.hidden import read_states
+from lmsteer.states.hidden import read_states
 
 
 def in_thread(function):
@@ -68,7 +68,7 @@ Error = BaseException
 
 
 def test_reading_states_does_not_stop_another_threads_forward(llama, tokenizer, examples):
-    from lmsteer.encoding import encode
+    from lmsteer.text.encoding import encode
 
     encoded = encode(tokenizer, examples, max_length=64)
     stop = threading.Event()
@@ -102,7 +102,7 @@ def test_a_steer_left_by_a_dead_thread_does_not_block(llama, steer):
 
 
 def test_the_rows_told_are_those_of_ones_own_thread(llama, tokenizer, steer):
-    from lmsteer.attachment import base_rows, read_hidden
+    from lmsteer.model.reading import base_rows, read_hidden
 
     given = tokenizer("it is", return_tensors="pt")
     with lmsteer.attach(llama, {steer: 3.0}), base_rows(llama) as rows:

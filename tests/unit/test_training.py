@@ -2,10 +2,11 @@ import pytest
 import torch
 
 import lmsteer
-from lmsteer.encoding import encode
 from lmsteer.errors import InputError
-from lmsteer.hidden import read_head, read_states
-from lmsteer.training.objective import Map, gradient, token_nll
+from lmsteer.model.head import read_head, token_nll
+from lmsteer.states.hidden import read_states
+from lmsteer.text.encoding import encode
+from lmsteer.training.objective import Map, gradient
 
 
 def states_of(model, tokenizer, examples):

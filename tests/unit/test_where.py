@@ -13,14 +13,15 @@ from terminal import run
 from transformers import DynamicCache
 
 import lmsteer
-from lmsteer.alignment import TransferWarning
-from lmsteer.attachment import cache_name
-from lmsteer.calibration import text_divergence
-from lmsteer.encoding import encode
+from lmsteer.alignment.transport import TransferWarning
 from lmsteer.engines.rows import Rows
 from lmsteer.errors import InputError, MismatchError, UnsupportedError
-from lmsteer.export import open_checkpoint
-from lmsteer.interpretation import evidence, word_shifts
+from lmsteer.export.checkpoint import open_checkpoint
+from lmsteer.interpretation.spans import evidence
+from lmsteer.interpretation.words import word_shifts
+from lmsteer.metrics.kl import text_divergence
+from lmsteer.model.reading import cache_name
+from lmsteer.text.encoding import encode
 
 IDS = torch.arange(5, 25).view(2, 10)
 

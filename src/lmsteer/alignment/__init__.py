@@ -1,5 +1,5 @@
 """A steer carried from one model to another."""
 
-from .transfer import FORMS as FORMS
-from .transfer import TransferWarning as TransferWarning
-from .transfer import transfer as transfer
+from .transport import FORMS as FORMS
+from .transport import TransferWarning as TransferWarning
+from .transport import transfer as transfer

@@ -10,12 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoding import encode_pairs, target_spans
 from ..errors import InputError
 from ..generation import generate
-from ..head import Head, input_tables, text_config
-from ..hidden import Progress, read_head, read_states
-from ..readers import read_prompts
+from ..model import Head, context_length, input_tables, read_head
+from ..states import Progress, read_states
+from ..text import encode_pairs, read_prompts, target_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,7 +57,7 @@ def read_side(
     progress: Progress | None,
 ) -> Side:
     """Read texts through one model, and note where in them each state stands."""
-    context = getattr(text_config(model), "max_position_embeddings", None)
+    context = context_length(model)
     encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
     hidden = read_states(model, encoded, progress=progress).hidden.float().cpu()
     head = read_head(model)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..strengths import strength_texts
+from ..steer import strength_texts
 from .display import hush_transformers, out, print_json, progress_bars
 
 
@@ -28,10 +28,10 @@ def calibrate(
 
     Afterwards strengths can be given as +auto, 80% or kl:0.5.
     """
-    from ..calibration import calibrate as measure
-    from ..models import load_model
-    from ..readers import read_prompts
+    from ..model import load_model
+    from ..recipes import calibrate as measure
     from ..storage import load_steer
+    from ..text import read_prompts
     from .strengths import tell_prompts
 
     hush_transformers()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..naming import labels, name_of_folder
+from ..steer import labels, name_of_folder
 from .display import err, escape, hush_transformers
 
 
@@ -27,9 +27,9 @@ def compose(
 
     Example: lmsteer compose sentiment=2 polite=-1 --out kind-of-rude
     """
-    from ..composition import compose as composed
-    from ..composition import interference
-    from ..models import load_model
+    from ..model import load_model
+    from ..steer import compose as composed
+    from ..steer import interference
     from ..storage import check_writable
     from .strengths import read_fixed
 

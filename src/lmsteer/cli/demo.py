@@ -28,10 +28,10 @@ def demo(
     """Train a sentiment steer, write at strengths -3, 0 and 3, and measure the difference."""
     from ..generation import by_mix, generate
     from ..metrics import masked
-    from ..models import load_model
-    from ..readers import read_examples, read_prompts
+    from ..model import load_model
+    from ..recipes import train
     from ..storage import check_writable
-    from ..training import train
+    from ..text import read_examples, read_prompts
 
     force = force or out_folder == FOLDER  # what the demo made before it may make again
     check_writable(out_folder, force=force)

@@ -20,10 +20,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.text import Text
 
-from ..escaping import json_text, visible
+from ..text import json_text, visible
 
 if TYPE_CHECKING:
-    from ..hidden import Progress as Callback
+    from ..states import Progress as Callback
 
 
 class Terminal(Console):

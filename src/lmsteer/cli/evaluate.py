@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..escaping import json_text
-from ..naming import labels, told_apart, unique_file_names
+from ..steer import labels, told_apart, unique_file_names
+from ..text import json_text
 from .display import err, escape, hush_transformers, out, print_json, progress_bars
 from .strengths import crossed, read_mix, tell_prompts
 
@@ -82,7 +82,10 @@ def evaluate(
     same texts and continuing the first set of prompts, each at several strengths. Example:
     lmsteer evaluate --methods lm-steer,lora,dexperts --learn reviews.jsonl --count 50 --out report
     """
-    from ..evaluation import (
+    from ..generation import by_mix, generate
+    from ..metrics import load_scorer, masked
+    from ..model import load_model
+    from ..research.evaluation import (
         check_scorers,
         environment,
         labels_of,
@@ -90,12 +93,9 @@ def evaluate(
         measure,
         resumable,
     )
-    from ..generation import by_mix, generate
-    from ..metrics import load_scorer, masked
-    from ..models import load_model
-    from ..readers import read_prompts
+    from ..steer import StrengthWarning
     from ..storage import write_file
-    from ..strengths import StrengthWarning
+    from ..text import read_prompts
 
     if task not in TASKS:
         raise InputError(f"--task must be one of {', '.join(TASKS)}, was: {task!r}")
@@ -223,7 +223,7 @@ def evaluate(
 
 def _figure(folder: Path, groups: Any, style: str, title: str) -> str | None:
     """The trade-off drawn, by its name in the folder; None where matplotlib is not installed."""
-    from ..evaluation import tradeoff_figure
+    from ..figures import tradeoff_figure
 
     try:
         tradeoff_figure(folder / "tradeoff.png", groups, style, title)

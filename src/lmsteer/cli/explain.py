@@ -14,10 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import InputError
-from ..escaping import visible
-from ..naming import file_name, labels, unique_file_names
-from ..steer import Steer
-from ..strengths import strength_texts
+from ..steer import Steer, file_name, labels, strength_texts, unique_file_names
+from ..text import visible
 from .display import err, escape, hush_transformers, out, print_json, progress_bars
 
 if TYPE_CHECKING:
@@ -58,9 +56,9 @@ def explain(
     Example: lmsteer explain sentiment --text "A moving film, but far too long."
     """
     from ..interpretation import overlaps
-    from ..models import load_model
-    from ..readers import read_prompts
+    from ..model import load_model
     from ..storage import load_steer
+    from ..text import read_prompts
 
     texts = [*(text or []), *(_texts(file) if file else [])]
     if html is not None and not texts:
@@ -120,13 +118,13 @@ def _read(
     if not quiet:
         _show_texts(read, values)
     if html is not None:
-        from ..interpretation.page import page
+        from ..interpretation import page
         from ..storage import write_file
 
         write_file(html, page(read, steer.name, strength=strength))
         err.print(f"page: {escape(str(html))}")
     if figures is not None:
-        from ..interpretation.figures import value_figure
+        from ..figures import value_figure
 
         names = [" ".join(t.split())[:40] for t in texts]
         path = figures / f"{file_name(steer.name)}-value.png"
@@ -161,7 +159,7 @@ def _learned(
         _show_words(name, strength, gains, losses, masked)
         _show_directions(parts, masked)
     if figures is not None:
-        from ..interpretation.figures import words_figure
+        from ..figures import words_figure
 
         shown = [[replace(w, word=masked(w.word)) for w in side] for side in (gains, losses)]
         title = f"{name} at {strength_texts([strength])[0]}"
@@ -240,7 +238,7 @@ def _compare(
 ) -> None:
     told["overlaps"] = {"names": names, "values": found.tolist()}
     if figures is not None:
-        from ..interpretation.figures import overlaps_figure
+        from ..figures import overlaps_figure
 
         figures.mkdir(parents=True, exist_ok=True)
         overlaps_figure(figures / "overlaps.png", found, names)

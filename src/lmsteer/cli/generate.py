@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from ..strengths import mix_texts
+from ..steer import mix_texts
 from .display import escape, hush_transformers, out, print_json, progress_bars
 from .strengths import crossed, read_mix, tell_prompts
 
@@ -49,8 +49,8 @@ def generate(
     Example: lmsteer generate --steer sentiment=-3,0,3 --prompt "My life is" --samples 2
     """
     from ..generation import generate as write
-    from ..models import load_model
-    from ..readers import read_prompts
+    from ..model import load_model
+    from ..text import read_prompts
 
     wanted = list(prompt or []) + (read_prompts(prompts) if prompts else [])
     if not wanted:

@@ -10,8 +10,7 @@ import typer
 from rich.table import Table
 
 from ..errors import InputError
-from ..naming import labels
-from ..strengths import strength_texts
+from ..steer import labels, strength_texts
 from .display import escape, hush_transformers, out, print_json
 from .measured import measured, span
 from .strengths import check_different
@@ -48,12 +47,12 @@ def grid(
 
     Example: lmsteer grid --steer sentiment --steer toxicity --scorer sentiment --scorer toxicity
     """
-    from ..composition import interference
-    from ..evaluation.figure import grid_figure
+    from ..figures import grid_figure
     from ..metrics import load_scorer
-    from ..models import load_model
-    from ..readers import read_prompts
+    from ..model import load_model
+    from ..steer import interference
     from ..storage import load_steer
+    from ..text import read_prompts
 
     if len(steer) != 2:
         raise InputError(f"a grid is of two steers: give --steer twice, was: {steer}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..naming import check_name, name_of_folder
+from ..steer import check_name, name_of_folder
 from .display import err, escape, hush_transformers
 
 
@@ -29,9 +29,8 @@ def import_(
 
     Example: lmsteer import official.pt --steer 0 --dummy 1 --model gpt2-large --out sentiment
     """
-    from ..models import load_model
-    from ..official import import_official
-    from ..storage import check_writable
+    from ..model import load_model
+    from ..storage import check_writable, import_official
 
     check_writable(out_folder, force=force)
     name = check_name(name or name_of_folder(out_folder))

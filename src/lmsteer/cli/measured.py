@@ -9,8 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..steer import Steer
-from ..strengths import StrengthWarning
+from ..steer import Steer, StrengthWarning
 from .display import progress_bars
 from .strengths import tell_prompts
 
@@ -57,8 +56,8 @@ def measured(
 
     A prompt that is there twice is continued once: it has the same texts.
     """
-    from ..evaluation.measure import check_scorers, measure
     from ..generation import by_mix, generate
+    from ..research.evaluation import check_scorers, measure
 
     check_scorers(scorers, worst=worst)
 

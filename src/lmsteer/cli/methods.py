@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..readers import read_examples, read_prompts
+from ..text import read_examples, read_prompts
 from .display import escape, out, print_json, progress_bars
 
 if TYPE_CHECKING:
-    from ..comparison import Row
     from ..metrics import Scorer
+    from ..research.comparison import Row
 
 PAPER = "lm-steer,swb,lora,dapt,dexperts,gedi,pplm,instruction"
 
 
 def names_of(methods: str) -> list[str]:
     """``"all"``, ``"paper"``, or names with commas between."""
-    from ..comparison import METHODS
+    from ..research.comparison import METHODS
 
     if methods == "all":
         return list(METHODS)
@@ -43,8 +43,8 @@ def compare_methods(
     json_: bool,
 ) -> None:
     """Compare, then write the report and say where it is."""
-    from ..comparison import Goal, Settings, compare, write_report
-    from ..evaluation import environment
+    from ..research.comparison import Goal, Settings, compare, write_report
+    from ..research.evaluation import environment
 
     if learn is None:
         raise InputError("--methods needs --learn FILE: the labelled texts that methods learn from")

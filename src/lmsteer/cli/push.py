@@ -32,12 +32,11 @@ def push(
     Example: lmsteer push sentiment --to user/sentiment-gpt2 --model gpt2
     """
     from ..generation import generate
-    from ..hub import push_steer
-    from ..metrics.masking import masked
-    from ..models import load_model
-    from ..readers import read_prompts
-    from ..storage import load_steer, read_steer
-    from ..strengths import resolve_strength
+    from ..metrics import masked
+    from ..model import load_model
+    from ..steer import resolve_strength
+    from ..storage import load_steer, push_steer, read_steer
+    from ..text import read_prompts
 
     if strength and model is None:
         raise InputError("samples need the model: give it with --model")

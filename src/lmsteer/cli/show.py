@@ -9,9 +9,8 @@ import typer
 from rich.table import Table
 
 from ..errors import NotFoundError
-from ..steer import Steer
+from ..steer import Steer, strength_texts
 from ..storage import FACTS, read_steer, shipped_steers
-from ..strengths import strength_texts
 from .calibrate import describe_calibration
 from .display import escape, out, print_json
 from .train import describe

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..steer import Steer
+from ..steer import Steer, resolve_strength
 from ..storage import load_steer, read_steer
-from ..strengths import resolve_strength
 from .display import err, escape
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ..strengths import strength_texts
+from ..steer import strength_texts
 from .display import escape, hush_transformers, out, print_json
 from .measured import measured, span
 
@@ -49,11 +49,11 @@ def sweep(
 
     Example: lmsteer sweep --steer sentiment --from -5 --to 5 --steps 11 --figure sweep.png
     """
-    from ..evaluation.figure import strength_figure
+    from ..figures import strength_figure
     from ..metrics import load_scorer, masked
-    from ..models import load_model
-    from ..readers import read_prompts
+    from ..model import load_model
     from ..storage import load_steer
+    from ..text import read_prompts
 
     strengths = span(low, high, steps, "a sweep")
     scorers = {name: load_scorer(name) for name in scorer or ["sentiment"]}

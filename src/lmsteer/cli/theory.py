@@ -13,7 +13,7 @@ from ..errors import InputError
 from .display import escape, hush_transformers, out, print_json, progress_bars
 
 if TYPE_CHECKING:
-    from ..theory import Part
+    from ..research.theory import Part
 
 
 def theory(
@@ -37,9 +37,8 @@ def theory(
 
     Example: lmsteer theory --only exact --only softmax --out figures
     """
-    from ..plotting import check_matplotlib
-    from ..theory import PARTS
-    from ..theory.figures import draw
+    from ..figures import check_matplotlib
+    from ..research.theory import PARTS, draw
 
     chosen = only or list(PARTS)
     unknown = [name for name in chosen if name not in PARTS]

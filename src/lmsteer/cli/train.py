@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..models import load_model
-from ..naming import check_name, name_of_folder, unique_file_names
-from ..readers import read_examples
+from ..model import load_model
+from ..steer import check_name, name_of_folder, unique_file_names
 from ..storage import check_writable, working
+from ..text import read_examples
 from .display import err, escape, hush_transformers, print_json, progress_bars
 
 
@@ -111,7 +111,7 @@ def train(
     share; the steer is the same). Interrupted by Ctrl-C or a kill, the same command with --resume
     goes on; at most 16 batches of texts are read again.
     """
-    from ..workers import joined
+    from ..states import joined
 
     if judge and not self_train:
         raise InputError("--judge goes with --self-train")
@@ -200,10 +200,10 @@ def _fit(
     options: dict[str, Any],
     json_: bool,
 ) -> list[Any]:
-    from ..self_training import self_train as fit_both
-    from ..training import train as fit
-    from ..training import train_jointly
-    from ..workers import workers
+    from ..recipes import self_train as fit_both
+    from ..recipes import train as fit
+    from ..recipes import train_jointly
+    from ..states import workers
 
     try:
         with progress_bars(quiet=json_ or workers().rank > 0) as progress:
@@ -225,7 +225,7 @@ def _for_self_training(options: Mapping[str, Any], judge: str | None, texts: int
         InputError: What it cannot do.
     """
     from ..metrics import load_scorer
-    from ..self_training import OPTIONS
+    from ..recipes import OPTIONS
 
     plain = {"solver": "convex", "site": "output", "chat": False, "steps": None, "resume": False}
     plain |= {"where": "all", "checkpointing": False}

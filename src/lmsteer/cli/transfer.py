@@ -41,9 +41,9 @@ def transfer(
     Example: lmsteer transfer sentiment --to gpt2-large --model gpt2 --out sentiment-large
     """
     from ..alignment import transfer as carried
-    from ..models import load_model
-    from ..readers import read_examples, read_prompts
+    from ..model import load_model
     from ..storage import check_writable, load_steer
+    from ..text import read_examples, read_prompts
 
     check_writable(out_folder, force=force)
     hush_transformers()

@@ -9,12 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..attachment import check_everywhere
 from ..errors import InputError, NotFoundError, UnsupportedError
-from ..hub import pull_steer
-from ..steer import Steer
-from ..storage import read_steer
-from ..strengths import resolve_strength
+from ..model import check_everywhere
+from ..steer import Steer, resolve_strength
+from ..storage import pull_steer, read_steer
 
 VARIABLE = "LMSTEER_STEERS"
 _LARGEST = 1e6  # a strength past this would only turn scores into infinities

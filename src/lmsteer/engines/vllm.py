@@ -19,9 +19,9 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..attachment import check_fit
 from ..errors import InputError, LmsteerError, MismatchError, UnsupportedError
 from ..export import open_checkpoint
+from ..model import check_fit
 from ..steer import Steer
 from .requests import check_site, named_steers, read_request, serve
 

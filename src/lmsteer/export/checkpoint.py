@@ -13,12 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..attachment import check_everywhere, check_fit
 from ..errors import ArtefactError, NotFoundError, UnsupportedError
-from ..head import head_of
-from ..models import model_folder
-from ..steer import Site, Steer
-from ..strengths import resolve_strength
+from ..model import check_everywhere, check_fit, head_of, model_folder
+from ..steer import Site, Steer, resolve_strength
 
 HEADS = ("lm_head", "embed_out", "output")
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -14,12 +14,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..card import base_model
 from ..errors import InputError, UnsupportedError
-from ..escaping import markdown
-from ..head import decoder_start
-from ..merging import steered_rows
+from ..model import decoder_start, steered_rows
 from ..steer import Site, Steer
+from ..storage import base_model
+from ..text import markdown
 from .checkpoint import INDEX, Checkpoint
 from .notes import baked_in, fresh_folder, steer_lines
 

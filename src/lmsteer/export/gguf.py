@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MissingExtraError, UnsupportedError
-from ..head import head_of
-from ..naming import labels, unique_file_names
-from ..steer import Steer
+from ..model import head_of
+from ..steer import Steer, labels, unique_file_names
 from .checkpoint import Checkpoint
 from .llama import check_llama, metadata, tensors
 from .notes import fresh_folder

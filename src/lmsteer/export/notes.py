@@ -8,11 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..escaping import markdown
-from ..naming import labels
-from ..steer import Steer
+from ..steer import Steer, labels, strength_texts
 from ..storage import MARK, check_place, writing
-from ..strengths import strength_texts
+from ..text import markdown
 
 
 def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:

@@ -18,13 +18,11 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..card import base_model
-from ..composition import compose
 from ..errors import InputError, MissingExtraError, UnsupportedError
-from ..escaping import code, markdown
-from ..head import decoder_start, head_of, input_tables
-from ..merging import untie
-from ..steer import Steer
+from ..model import decoder_start, head_of, input_tables, untie
+from ..steer import Steer, compose
+from ..storage import base_model
+from ..text import code, markdown
 from .checkpoint import Checkpoint
 from .notes import baked_in, fresh_folder, steer_lines
 

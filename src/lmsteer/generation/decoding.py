@@ -12,13 +12,25 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ..attachment import alone, around, attach, base_rows, cache_name, read_hidden, watches
-from ..batches import padded
 from ..errors import InputError, UnsupportedError
-from ..head import Head, decoder_start, input_device, is_stateful
-from ..hidden import evaluating
+from ..model import (
+    Head,
+    alone,
+    around,
+    attach,
+    base_rows,
+    cache_name,
+    decoder_start,
+    evaluating,
+    input_device,
+    is_stateful,
+    learned_prompt,
+    read_hidden,
+    unwrap,
+    watches,
+)
 from ..steer import Steer
-from ..wrappers import learned_prompt, unwrap
+from ..text import padded
 from .sampling import Pick, Row
 
 if TYPE_CHECKING:

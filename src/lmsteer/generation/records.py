@@ -16,7 +16,7 @@ class Generation:
         prompt: As it was given.
         text: The continuation alone.
         strengths: Strength of each steer by its name; steers of one name in one call have numbers,
-            ``"mood#1"`` and ``"mood#2"`` (`lmsteer.naming.labels`).
+            ``"mood#1"`` and ``"mood#2"`` (`lmsteer.steer.labelling.labels`).
         sample: Number of the sample among those of its prompt and strengths, from 0.
         seed: The `seed` of the call.
         mix: Number of its mapping among the `strengths` of the call, from 0. Records belong

@@ -1,5 +1,6 @@
 """What a steer learned, and what it finds in a text."""
 
+from .html import page as page
 from .reading import read_texts as read_texts
 from .spans import Evidence as Evidence
 from .spans import Span as Span

@@ -14,13 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..attachment import check_everywhere, check_fit
-from ..encoding import Encoded, encode_pairs
 from ..errors import UnsupportedError
-from ..head import Head, decoder_start, text_config
-from ..hidden import Progress, read_head, read_states
+from ..model import (
+    Head,
+    check_everywhere,
+    check_fit,
+    context_length,
+    decoder_start,
+    read_head,
+    token_nll,
+)
+from ..states import Progress, read_states
 from ..steer import Steer
-from ..training.objective import token_nll
+from ..text import Encoded, encode_pairs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,7 +81,7 @@ def likelihood(
     check_everywhere(steer, "reading a text")
     if decoder_start(model) is not None:
         raise UnsupportedError("steers of encoder-decoder models cannot be explained so far")
-    context = getattr(text_config(model), "max_position_embeddings", None)
+    context = context_length(model)
     encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
     if not len(encoded):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..hidden import Progress
+from ..states import Progress
 from ..steer import Steer
 from .likelihood import likelihood
 from .spans import Evidence, check_options, evidence_in

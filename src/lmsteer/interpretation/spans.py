@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..encoding import target_spans
 from ..errors import InputError
-from ..hidden import Progress
+from ..states import Progress
 from ..steer import Steer
+from ..text import target_spans
 from .likelihood import Likelihood, likelihood
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..hidden import Progress
+from ..states import Progress
 from ..steer import Steer
 from .likelihood import Likelihood, likelihood
 

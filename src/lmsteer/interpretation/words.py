@@ -10,14 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..alignment.words import pieces
-from ..attachment import check_everywhere, check_fit, read_hidden
-from ..encoding import encode_pairs, prompt_ids
 from ..errors import UnsupportedError
-from ..head import decoder_start, input_device, input_tables
-from ..hidden import evaluating, read_head, read_states
-from ..readers import read_prompts
+from ..model import (
+    check_everywhere,
+    check_fit,
+    decoder_start,
+    evaluating,
+    input_device,
+    input_tables,
+    read_head,
+    read_hidden,
+)
+from ..states import read_states
 from ..steer import Steer
+from ..text import encode_pairs, pieces, prompt_ids, read_prompts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -4,21 +4,24 @@ Every function returns an `Estimate`: value, count and a bootstrap interval over
 samples of one prompt are not independent.
 """
 
-from .acceptability import acceptability as acceptability
-from .acceptability import text_losses as text_losses
-from .acceptability import text_perplexity as text_perplexity
 from .diversity import distinct as distinct
 from .diversity import repetition as repetition
 from .estimates import Estimate as Estimate
 from .estimates import bootstrap as bootstrap
+from .fluency import perplexity as perplexity
+from .kl import divergence as divergence
+from .kl import text_divergence as text_divergence
 from .lexicon import lexicon_scores as lexicon_scores
 from .linear import LinearScorer as LinearScorer
 from .linear import scorer_of as scorer_of
 from .linear import train_scorer as train_scorer
 from .masking import masked as masked
-from .perplexity import perplexity as perplexity
+from .records import encode_records as encode_records
 from .scorers import Scorer as Scorer
 from .scorers import load_scorer as load_scorer
+from .sentences import acceptability as acceptability
+from .sentences import text_losses as text_losses
+from .sentences import text_perplexity as text_perplexity
 from .similarity import mauve as mauve
 from .style import any_probability as any_probability
 from .style import expected_maximum as expected_maximum

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArtefactError, InputError
-from ..examples import Example, sides
+from ..text import Example, sides
 
 FORMAT = "lmsteer.linear-scorer"
 

@@ -39,7 +39,7 @@ def load_scorer(name: str, *, positive: str | None = None, device: str | None = 
         return lexicon_scores
     if name in SHIPPED:
         return LinearScorer.load(
-            str(resources.files("lmsteer") / "metrics" / f"{name}.safetensors")
+            str(resources.files("lmsteer") / "assets" / "scorers" / f"{name}.safetensors")
         )
     if name.endswith(".safetensors"):
         return LinearScorer.load(name)

@@ -3,6 +3,7 @@
 Only this room knows the format. Nothing is ever unpickled.
 """
 
+from .card import base_model as base_model
 from .finding import load_steer as load_steer
 from .finding import shipped_steers as shipped_steers
 from .folders import MARK as MARK
@@ -11,9 +12,14 @@ from .folders import is_free as is_free
 from .folders import working as working
 from .folders import write_file as write_file
 from .folders import writing as writing
+from .hub import pull_steer as pull_steer
+from .hub import push_steer as push_steer
 from .layout import CARD as CARD
 from .layout import FACTS as FACTS
 from .layout import TENSORS as TENSORS
+from .official import EPSILON as EPSILON
+from .official import import_official as import_official
+from .official import read_official as read_official
 from .steers import check_writable as check_writable
 from .steers import read_steer as read_steer
 from .steers import save_steer as save_steer

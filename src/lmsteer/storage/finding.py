@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import nn
 
-from ..attachment import check_fit
 from ..errors import MismatchError, NotFoundError
+from ..model import check_fit
 from ..steer import Steer
 from .layout import FACTS
 from .steers import read_steer
@@ -19,7 +19,7 @@ from .steers import read_steer
 def shipped_steers(model: nn.Module | None = None) -> dict[str, list[Steer]]:
     """Steers that come with the package, by name; those made for `model` alone if it is given."""
     found: dict[str, list[Steer]] = {}
-    root = Path(str(resources.files("lmsteer") / "models" / "steers"))
+    root = Path(str(resources.files("lmsteer") / "assets" / "steers"))
     for facts in sorted(root.glob(f"*/*/{FACTS}")):
         steer = read_steer(facts.parent)
         if model is not None:
@@ -61,7 +61,7 @@ def load_steer(name: str | PathLike[str], model: nn.Module) -> Steer:
                 f"no steer {name!r}: no folder of that name, and shipped for this model are: "
                 f"{', '.join(shipped) or 'none'}. Train one with lmsteer.train (lmsteer train)"
             )
-        from ..hub import pull_steer
+        from .hub import pull_steer
 
         steer = pull_steer(name)
     check_fit(model, steer)

@@ -10,9 +10,9 @@ import time
 from os import PathLike
 from pathlib import Path
 
-from ..card import card
 from ..errors import ArtefactError, NotFoundError
 from ..steer import Steer
+from .card import card
 from .folders import check_place, place, tidy, writing
 from .layout import CARD, FACTS, MOST_FACTS, TENSORS, pack, unpack
 

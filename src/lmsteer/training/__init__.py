@@ -6,6 +6,7 @@ recomputes the trunk at every step. All learn the same objective (Han et al. 202
 the domain part.
 """
 
+from .fitting import learn as learn
 from .options import SOLVERS as SOLVERS
-from .train import train as train
-from .train import train_jointly as train_jointly
+from .options import Options as Options
+from .options import Solver as Solver

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from ..head import Head
-from ..hidden import Progress
-from ..states import States
+from ..model import Head
+from ..states import Progress, States
 from .objective import Map, gradient, mean_nll
 
 STEPS = 200

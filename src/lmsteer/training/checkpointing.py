@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UnsupportedError
-from ..wrappers import unwrap
+from ..model import unwrap
 
 # Layers look at their own flag alone: modules inside them stay in eval mode, and the dropout that
 # some layers (BART's) do themselves is put to 0.

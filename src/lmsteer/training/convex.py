@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from ..head import Head
-from ..hidden import Progress
-from ..states import States
+from ..model import Head
+from ..states import Progress, States
 from .curvature import Curvature, curvature_of
 from .objective import Map, gradient, mean_nll
 

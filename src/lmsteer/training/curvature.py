@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..head import Head
+from ..model import Head
 from ..states import States
 
 # Rows that the curvature is estimated from: enough for dims in the thousands, and a small part of

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attachment import changed_inputs
-from ..batches import Batch
+from ..model import changed_inputs
 from ..steer import Steer
+from ..text import Batch
 
 RANK = 32
 

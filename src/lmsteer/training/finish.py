@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..head import Head, fingerprint
+from ..model import Head, fingerprint
 from ..states import States
 from ..steer import Steer
 from .curvature import Curvature, Directions

@@ -17,15 +17,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..attachment import input_dim, read_hidden
-from ..batches import Batch, batch_texts, mixed_batches, pad_batch
-from ..encoding import Encoded
-from ..head import Head, input_device, input_tables
-from ..hidden import Progress, autocast, evaluating, frozen
+from ..model import (
+    Head,
+    autocast,
+    evaluating,
+    frozen,
+    input_device,
+    input_dim,
+    input_tables,
+    read_hidden,
+    token_nll,
+)
+from ..states import Progress
 from ..steer import Steer
+from ..text import Batch, Encoded, batch_texts, mixed_batches, pad_batch
 from .checkpointing import checkpointed
 from .factors import Factors, first_factors
-from .objective import row_slopes, token_nll
+from .objective import row_slopes
 
 STEPS_A_PASS = 2  # passes over the texts, by default
 FEWEST_STEPS = 100

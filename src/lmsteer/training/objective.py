@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ..head import Head
+from ..model import Head, token_nll
 from ..states import States
 
 
@@ -41,23 +41,6 @@ class Map:
     def clone(self) -> Map:
         """A copy that later steps do not touch."""
         return Map(self.parts.clone(), self.domain)
-
-
-@torch.no_grad()
-def token_nll(
-    head: Head, rows: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"]
-) -> Float[Tensor, " tokens"]:
-    """Negative log-likelihood of each target, in nats.
-
-    The vocabulary is never held for more than a chunk of the tokens. With a bf16 head
-    (`Head.fast`) scores are rounded to about 0.4%; sums stay in float32.
-    """
-    nll = rows.new_empty(len(rows), dtype=torch.float32)
-    for part in head.chunks(len(rows)):
-        scores = head.logits(rows[part].to(head.weight.dtype))
-        log_chance = scores.log_softmax(-1, dtype=torch.float32)
-        nll[part] = -log_chance.gather(1, targets[part, None])[:, 0]
-    return nll
 
 
 @torch.no_grad()

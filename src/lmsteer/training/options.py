@@ -9,13 +9,11 @@ from typing import Literal, get_args
 
 from torch import nn
 
-from ..cache import Keep
-from ..encoding import Weight
 from ..errors import InputError
-from ..examples import Example, digest_of
-from ..hidden import Progress
-from ..sketch import sample_digest
+from ..model import sample_digest
+from ..states import Keep, Progress
 from ..steer import REACHES, SITES, Reach, Site, Steer
+from ..text import Example, Weight, digest_of
 
 Solver = Literal["convex", "cached", "paper"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)

@@ -17,12 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..attachment import read_hidden
-from ..batches import pad_batch
-from ..encoding import Encoded
-from ..head import Head, input_device
-from ..hidden import Progress, evaluating
-from ..states import States
+from ..model import Head, evaluating, input_device, read_hidden
+from ..states import Progress, States
+from ..text import Encoded, pad_batch
 from .objective import Map, mean_nll
 
 

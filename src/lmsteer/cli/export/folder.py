@@ -33,8 +33,7 @@ def folder(
 
     Example: lmsteer export folder sentiment=2 --model gpt2 --out gpt2-cheerful
     """
-    from ...export import export_folder, open_checkpoint
-    from ...export.notes import check_free
+    from ...export import check_free, export_folder, open_checkpoint
     from ..strengths import read_fixed
 
     if not steers and not untie:

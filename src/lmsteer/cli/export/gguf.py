@@ -28,8 +28,7 @@ def gguf(
 
     Example: lmsteer export gguf sentiment detox --model bundled --out steered
     """
-    from ...export import export_gguf, open_checkpoint
-    from ...export.notes import check_free
+    from ...export import check_free, export_gguf, open_checkpoint
     from ...storage import load_steer
     from ..strengths import check_different
 

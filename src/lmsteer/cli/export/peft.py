@@ -27,9 +27,7 @@ def peft(
 
     Example: lmsteer export peft sentiment=1 --model gpt2 --out sentiment-lora
     """
-    from ...export import export_peft, open_checkpoint
-    from ...export.notes import check_free
-    from ...export.peft import TIED_NOTE
+    from ...export import TIED_NOTE, check_free, export_peft, open_checkpoint
     from ..strengths import read_fixed
 
     check_free(out_folder, force=force)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...strengths import strength_texts
+from ...steer import strength_texts
 from ..display import err, escape
 
 

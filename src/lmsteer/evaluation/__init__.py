@@ -1,9 +1,0 @@
-"""Write at several strengths, measure, report: what `lmsteer sweep` and `lmsteer evaluate` do."""
-
-from .figure import tradeoff_figure as tradeoff_figure
-from .measure import check_scorers as check_scorers
-from .measure import measure as measure
-from .report import environment as environment
-from .report import labels_of as labels_of
-from .report import markdown as markdown
-from .run import resumable as resumable

@@ -1,0 +1,1 @@
+"""Beside the product's path: other methods, their comparison, evaluation, the theory."""

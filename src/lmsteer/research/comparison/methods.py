@@ -1,0 +1,161 @@
+"""All methods by name, the steer among them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ...errors import InputError, LmsteerError
+from ...model import attach
+from ...recipes import self_train, train
+from ...states import Progress
+from ...steer import Site, Steer, StrengthWarning
+from ...storage import load_steer
+from ...text import Example, sides
+from ..methods import (
+    CAA,
+    DAPT,
+    PPLM,
+    SWB,
+    BestOf,
+    DExperts,
+    FewShot,
+    GeDi,
+    HeadTuning,
+    Instruction,
+    LoRA,
+    Method,
+    PrefixTuning,
+)
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Steered(Method):
+    """LM-Steer: what `lmsteer.train` learns, as one method among the others."""
+
+    name = "lm-steer"
+    source = "Han et al. 2024; the convex solver of this library, domain part off"
+    strengths: ClassVar[tuple[float, ...]] = (2.0, 4.0, 6.0, 8.0)
+    site: ClassVar[Site] = "output"
+
+    def __init__(self, steer: Steer, name: str | None = None) -> None:
+        self.steer = steer
+        self.parameters = 2 * steer.dim * steer.rank
+        if name is not None:
+            self.name = name  # type: ignore[misc]
+
+    @classmethod
+    def fit(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Sequence[Example],
+        *,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Train a steer with the defaults; see `lmsteer.train`.
+
+        Sides of very different size are evened out: the other methods learn each on its own.
+        """
+        sizes = sorted(len(side) for side in sides(examples))
+        options = {"balance": sizes[1] > 2 * sizes[0], "seed": seed, "progress": progress}
+        return cls(cls.learn(model, tokenizer, examples, calibrate=False, **options))
+
+    @classmethod
+    def learn(cls, *given: Any, **options: Any) -> Steer:
+        """The training."""
+        return train(*given, site=cls.site, **options)
+
+    @contextmanager
+    def attach(self, model: PreTrainedModel, strength: float) -> Iterator[PreTrainedModel]:
+        """`lmsteer.attach`; no warning past the safe range, which a comparison means to cross."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", StrengthWarning)
+            with attach(model, {self.steer: strength}):
+                yield model
+
+
+class WithinNucleus(Steered):
+    """LM-Steer that chooses among what the base model itself finds likely, as DExperts does.
+
+    Attached alone, or scoring a given text, it is LM-Steer.
+    """
+
+    name = "lm-steer-nucleus"
+    source = (
+        "the same steer; its tokens are drawn from the base model's nucleus (ours, after DExperts)"
+    )
+    strengths = (4.0, 8.0, 12.0)
+    generate_options = {"nucleus": "base"}  # noqa: RUF012 - never changed
+
+
+class SelfTrained(WithinNucleus):
+    """LM-Steer that learned from the model's own writing too, within the base model's nucleus."""
+
+    name = "lm-steer-self"
+    source = (
+        "lm-steer-nucleus, of a steer that also learned from texts of the model itself, labelled "
+        "by n-grams of the same examples (ours)"
+    )
+    strengths = (2.0, 4.0, 6.0)
+
+    @classmethod
+    def learn(cls, *given: Any, **options: Any) -> Steer:
+        """The training."""
+        return self_train(*given, **options)
+
+
+class InputSteered(Steered):
+    """Input-Steer: the map on the input embeddings."""
+
+    name = "input-steer"
+    source = "the same map on the input embeddings, rank 32 (published nowhere)"
+    strengths = (2.0, 3.0)
+    site = "input"
+
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        Steered,
+        WithinNucleus,
+        SelfTrained,
+        InputSteered,
+        SWB,
+        CAA,
+        HeadTuning,
+        PrefixTuning,
+        LoRA,
+        DAPT,
+        DExperts,
+        GeDi,
+        PPLM,
+        BestOf,
+        Instruction,
+        FewShot,
+    )
+}
+"""By the name that the command line and tables have; the order is that of tables."""
+
+
+def find_method(name: str, model: PreTrainedModel) -> type[Method] | Steered:
+    """A method to be fitted, or a steer that is ready, under its own name.
+
+    Raises:
+        InputError: Neither.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    try:
+        return Steered(load_steer(name, model), name)
+    except LmsteerError as error:
+        raise InputError(
+            f"no method {name!r}: expected one of {', '.join(METHODS)}, or a steer ({error})"
+        ) from error

@@ -1,0 +1,124 @@
+"""One frozen pass through a model: what its head reads, for every target token.
+
+The states do not depend on the steer, so each training token needs the trunk only once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..model import (
+    autocast,
+    evaluating,
+    fast_dtype,
+    head_device,
+    head_dim,
+    input_device,
+    read_hidden,
+)
+from ..text import Batch, Encoded, batch_texts, pad_batch
+from .cache import Keep, Rows
+from .processes import ALONE, Workers
+from .progress import Progress
+from .states import States
+
+# On a CPU twice as many take longer: their memory is mapped anew for every layer.
+_TOKENS_AT_ONCE = {"cpu": 2048}
+SAVE_EVERY = 16
+"""Batches after which a pass kept in a folder is written down: a kill loses at most these."""
+
+
+def read_states(
+    model: nn.Module,
+    encoded: Encoded,
+    *,
+    progress: Progress | None = None,
+    fast: bool = False,
+    keep: Keep | None = None,
+    workers: Workers = ALONE,
+    within: Callable[[Batch], contextlib.AbstractContextManager[Any]] | None = None,
+) -> States:
+    """Run the frozen trunk once over all texts and keep the rows that predict targets.
+
+    Args:
+        model: A causal language model; put into eval mode for the pass, then back.
+        encoded: Tokenised examples, as `encode` returns them.
+        progress: Told the number of texts read so far.
+        fast: Multiply in bf16 where the hardware has it natively: several times faster, states
+            rounded to about 1%, and held in bf16.
+        keep: Where to hold the rows; by default in memory up to `Keep.memory`.
+        workers: Of several processes each reads its share of the batches. The batches are the
+            same however many there are, so the rows are, too.
+        within: Entered around the reading of each batch; what it does to the model acts on it.
+    """
+    device = input_device(model)
+    all_batches = list(batch_texts(encoded, _TOKENS_AT_ONCE.get(device.type, 16384)))
+    mine = all_batches[workers.rank :: workers.size]
+    held = torch.zeros(len(encoded), dtype=torch.bool)
+    held[[text for batch in mine for text in batch]] = True
+    counts = encoded.target_counts
+    here = torch.where(held, counts, 0)
+    ends = here.cumsum(0).tolist()
+    begins = (here.cumsum(0) - here).tolist()
+    dtype = fast_dtype(device) if fast else torch.float32
+    shape = (int(counts[held].sum()), head_dim(model))
+    if not len(encoded):
+        raise InputError("no text has a token to learn from: each needs at least two tokens")
+    to = head_device(model)
+    rows = Rows(keep or Keep(), shape, dtype, to, f"{workers.rank}of{workers.size}")
+    done = rows.done
+    try:
+        with evaluating(model), torch.inference_mode(), autocast(device, fast):
+            for texts in mine[done:]:
+                batch = pad_batch(encoded, texts)
+                spans = [torch.arange(begins[i], ends[i]) for i in texts]
+                places = torch.cat(spans).to(rows.tensor.device)
+                with within(batch) if within else contextlib.nullcontext():
+                    read = _target_rows(model, batch, device)
+                rows.tensor[places] = read.to(rows.tensor)
+                done += 1
+                if done % SAVE_EVERY == 0:
+                    rows.save(done)
+                if progress:
+                    count = sum(map(len, mine[:done]))
+                    progress("read", min(count * workers.size, len(encoded)), len(encoded))
+    finally:
+        rows.save(done)  # also of a pass that is interrupted
+    return _states(encoded, held, rows.tensor, to, workers)
+
+
+def _states(
+    encoded: Encoded, held: Tensor, hidden: Tensor, device: torch.device, workers: Workers
+) -> States:
+    """The rows with what belongs to each: target, text, labels, weight."""
+    counts, owned = encoded.target_counts, held.nonzero()[:, 0].tolist()
+    begins = encoded.starts.tolist()
+    targets = torch.tensor([token for i in owned for token in encoded.ids[i][begins[i] :]])
+    text = torch.repeat_interleave(torch.arange(len(held))[held], counts[held])
+    places = None
+    if workers.size > 1:
+        here = torch.repeat_interleave(held, counts)
+        places = torch.where(here, here.cumsum(0) - 1, -1).to(device)
+    return States(
+        hidden,
+        targets.to(device, torch.int64),
+        text.to(device),
+        encoded.labels[text].float().to(device),
+        encoded.token_weights[text].float().to(device),
+        places,
+        workers,
+    )
+
+
+def _target_rows(
+    model: nn.Module, batch: Batch, device: torch.device
+) -> Float[Tensor, "targets dim"]:
+    hidden = read_hidden(model, **batch.inputs(device))
+    return hidden[:, :-1][batch.is_target[:, 1:].to(hidden.device)]

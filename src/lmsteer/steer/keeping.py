@@ -1,0 +1,31 @@
+"""Who keeps steers: this room's values know no disk and no Hub."""
+
+from __future__ import annotations
+
+from os import PathLike
+from typing import Protocol, TypeVar
+
+S = TypeVar("S")
+
+
+class Keeper(Protocol[S]):
+    """Who keeps steers on disk and on the Hub: the room `storage`, once `lmsteer` is imported.
+
+    This room holds values that know no disk, so `Steer.save` and its like ask `Steer.keeper`.
+    """
+
+    def save_steer(self, steer: S, path: str | PathLike[str], *, force: bool = False) -> None:
+        """Write the steer as a folder."""
+        ...
+
+    def read_steer(self, path: str | PathLike[str]) -> S:
+        """Read such a folder."""
+        ...
+
+    def push_steer(self, steer: S, repo_id: str, *, private: bool | None = None) -> str:
+        """Put the steer on the Hub and return the address."""
+        ...
+
+    def pull_steer(self, repo_id: str, *, revision: str | None = None) -> S:
+        """Fetch a steer from the Hub."""
+        ...

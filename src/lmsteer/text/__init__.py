@@ -1,0 +1,31 @@
+"""Labelled text: read, split, encoded, batched; and how to show any text without harm."""
+
+from .batch import Batch as Batch
+from .batch import batch_texts as batch_texts
+from .batch import mixed_batches as mixed_batches
+from .batch import pad_batch as pad_batch
+from .batch import padded as padded
+from .chat import as_chat as as_chat
+from .encoding import Encoded as Encoded
+from .encoding import Weight as Weight
+from .encoding import encode as encode
+from .encoding import encode_pairs as encode_pairs
+from .encoding import encoder_ids as encoder_ids
+from .encoding import prompt_ids as prompt_ids
+from .encoding import target_spans as target_spans
+from .escaping import code as code
+from .escaping import figure_text as figure_text
+from .escaping import json_text as json_text
+from .escaping import markdown as markdown
+from .escaping import quoted as quoted
+from .escaping import visible as visible
+from .example import Example as Example
+from .example import counts as counts
+from .example import digest_of as digest_of
+from .example import sides as sides
+from .example import summary as summary
+from .readers import read_examples as read_examples
+from .readers import read_prompts as read_prompts
+from .split import split_held_out as split_held_out
+from .vocabulary import pieces as pieces
+from .vocabulary import shared_words as shared_words
