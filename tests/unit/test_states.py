@@ -7,10 +7,10 @@ import torch
 
 import lmsteer
 from lmsteer.errors import InputError, MismatchError
+from lmsteer.states import cache
 from lmsteer.states.cache import Keep
 from lmsteer.states.hidden import read_states
 from lmsteer.states.processes import Workers
-from lmsteer.states import cache
 from lmsteer.text.encoding import encode
 
 
