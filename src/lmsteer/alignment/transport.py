@@ -45,9 +45,9 @@ class TransferWarning(LmsteerWarning):
 
 
 def transfer(
-    steer: Steer,
     source: tuple[PreTrainedModel, PreTrainedTokenizerBase],
     target: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    steer: Steer,
     *,
     form: Form | str = "states",
     method: Method = "ridge",

@@ -52,9 +52,9 @@ def transfer(
     target = load_model(to, device=device, dtype=dtype)
     with progress_bars(quiet=json_) as progress:
         found = carried(
-            load_steer(steer, source[0]),
             source,
             target,
+            load_steer(steer, source[0]),
             form=form,
             texts=read_prompts(texts) if texts else None,
             examples=examples,

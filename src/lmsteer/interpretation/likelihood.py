@@ -57,9 +57,9 @@ class Likelihood:
 
 
 def likelihood(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     strengths: Sequence[float],
     *,

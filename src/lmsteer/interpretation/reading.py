@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def read_texts(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     *,
     strength: float = 1.0,
@@ -40,6 +40,6 @@ def read_texts(
     """
     check_options(strength, spans)
     wanted = sorted({*STRENGTHS, strength, -strength})
-    read = likelihood(steer, model, tokenizer, texts, wanted, domain=domain, progress=progress)
+    read = likelihood(model, tokenizer, steer, texts, wanted, domain=domain, progress=progress)
     found = evidence_in(read, tokenizer, texts, strength=strength, spans=spans)
     return list(zip(found, values_in(read, len(texts), STRENGTHS), strict=True))

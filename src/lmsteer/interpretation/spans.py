@@ -67,9 +67,9 @@ class Evidence:
 
 
 def evidence(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     *,
     strength: float = 1.0,
@@ -96,9 +96,9 @@ def evidence(
     """
     check_options(strength, spans)
     read = likelihood(
-        steer,
         model,
         tokenizer,
+        steer,
         texts,
         (strength, -strength),
         domain=domain,

@@ -50,9 +50,9 @@ class StyleValue:
 
 
 def style_value(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     *,
     strengths: Sequence[float] = STRENGTHS,
@@ -81,9 +81,9 @@ def style_value(
             f"strengths must be at least three, rising, from -1 or below to 1 or above: {wanted}"
         )
     read = likelihood(
-        steer,
         model,
         tokenizer,
+        steer,
         texts,
         sorted({*wanted, -1.0, 1.0}),
         domain=domain,

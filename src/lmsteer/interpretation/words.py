@@ -64,9 +64,9 @@ class Shift:
 
 
 def directions(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     *,
     count: int = 4,
     words: int = 10,
@@ -115,9 +115,9 @@ def directions(
 
 
 def word_shifts(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     *,
     strength: float = 3.0,
     count: int = 20,
