@@ -185,7 +185,7 @@ def test_what_cannot_be_read_is_refused_with_a_reason(llama, tokenizer):
     at_input = lmsteer.Steer(torch.randn(32, 2), torch.randn(32, 2), site="input")
     for call in (evidence, style_value):
         with pytest.raises(UnsupportedError, match="input site"):
-            call(at_input, llama, tokenizer, ["it is"])
+            call(llama, tokenizer, at_input, ["it is"])
     with pytest.raises(UnsupportedError, match="input site"):
         word_shifts(llama, tokenizer, at_input)
     output = lmsteer.Steer(torch.randn(32, 2), torch.randn(32, 2))

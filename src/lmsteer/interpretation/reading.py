@@ -1,4 +1,4 @@
-"""A text's spans and its style value, from one reading."""
+"""The spans of a text and its style value, from one reading."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def read_texts(
     domain: bool = True,
     progress: Progress | None = None,
 ) -> list[tuple[Evidence, StyleValue]]:
-    """What `evidence` and `style_value` find, in one pass.
+    """What `evidence` and `style_value` find in texts, from one pass over them.
 
     Args:
-        steer: At the output site, learned on `model`.
-        model: A causal language model; its trunk and its head read each text once.
-        tokenizer: The model's own.
-        texts: Any.
-        strength: Of the evidence, above 0.
-        spans: At most so many a text.
-        domain: With the domain part on.
+        model: A causal language model, whose trunk and head read each text once.
+        tokenizer: The tokenizer of the model.
+        steer: A steer at the output site, learned on `model`.
+        texts: The texts to read.
+        strength: The strength of the evidence, above 0.
+        spans: The largest number of spans per text.
+        domain: Whether the domain part is on.
         progress: Called as ``progress("read", done, total)``.
     """
     check_options(strength, spans)
