@@ -21,7 +21,7 @@ from ..model import check_fit, decoder_start, fingerprint
 from ..recipes import calibrate as calibrated
 from ..recipes import train
 from ..states import Progress
-from ..steer import Steer, strength_at_kl
+from ..steer import Steer, lineage, strength_at_kl
 from ..text import Example, shared_words
 from .maps import Fit, Method, fit_map
 from .sides import FEWEST_WORDS, Side, frequencies, read_side, same_places, sampled
@@ -132,7 +132,7 @@ def transfer(
         "fits": {name: fit.facts() for name, fit in fits.items()},
         "scaled_by": factor,
         "refined_on": len(examples) if examples else 0,
-        "source_record": {k: v for k, v in steer.record.items() if k in _LINEAGE},
+        "source_record": lineage(steer.record),
     }
     scaled = replace(factor * carried, record={"transfer": facts})
     if examples:
@@ -149,9 +149,6 @@ def transfer(
     if calibrate and scaled.site == "output":
         scaled = calibrated(*target, scaled, samples=2, progress=progress)
     return scaled
-
-
-_LINEAGE = ("solver", "data", "held_out", "rank", "source", "transfer")
 
 
 def _refinement(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> dict[str, Any]:

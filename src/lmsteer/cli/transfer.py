@@ -42,6 +42,7 @@ def transfer(
     """
     from ..alignment import transfer as carried
     from ..model import load_model
+    from ..steer import read_provenance
     from ..storage import check_writable, load_steer
     from ..text import read_examples, read_prompts
 
@@ -62,7 +63,7 @@ def transfer(
             progress=progress,
         )
     found.save(out_folder, force=force)
-    facts = found.record["transfer"]
+    facts = read_provenance(found.record).transfer or {}
     if json_:
         print_json(dict(facts))
         return
