@@ -14,7 +14,7 @@ from ...steer import told_apart
 from ...storage import write_file
 from ...text import code, figure_text, markdown
 from .curves import Point, best_within
-from .rows import Row
+from .rows import MethodRow
 
 RATIOS = (1.25, 1.5, 2.0)
 MARKERS = "os^Dv<>P"
@@ -39,7 +39,7 @@ class Goal(NamedTuple):
         return f"1 - {self.style}" if self.less else self.style
 
 
-def points(row: Row, goal: Goal) -> list[Point]:
+def points(row: MethodRow, goal: Goal) -> list[Point]:
     """The base model, then each strength of the goal's sign by magnitude."""
     base = row.base["perplexity"].value
 
@@ -58,7 +58,7 @@ def points(row: Row, goal: Goal) -> list[Point]:
 def write_report(
     folder: Path,
     title: str,
-    rows: Sequence[Row],
+    rows: Sequence[MethodRow],
     goals: Mapping[str, Goal],
     facts: Mapping[str, Any],
 ) -> None:
@@ -124,7 +124,7 @@ def _short(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _everything(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+def _everything(rows: Sequence[MethodRow], names: Sequence[str]) -> list[str]:
     """Every figure of every strength."""
     shown = list(dict.fromkeys(k for r in rows for f in [r.base, *r.figures.values()] for k in f))
     lines = [
@@ -143,7 +143,7 @@ def _everything(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 
 
 def _figure(
-    path: Path, rows: Sequence[Row], names: Sequence[str], goals: Mapping[str, Goal]
+    path: Path, rows: Sequence[MethodRow], names: Sequence[str], goals: Mapping[str, Goal]
 ) -> bool:
     """Style against perplexity, one panel a goal, one line a method."""
     try:
@@ -160,7 +160,7 @@ def _figure(
                 color=COLOURS[number % len(COLOURS)],
                 marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
                 linestyle="-" if row.frozen else "--",
-                linewidth=2.4 if row.name.startswith("lm-steer") else 1.2,
+                linewidth=2.4 if row.emphasised else 1.2,
                 markersize=4,
                 label=figure_text(label),
             )

@@ -34,6 +34,8 @@ class BestOf(Method):
     """
 
     name = "best-of"
+    order = 140
+    clock_prompts = 8
     source = "rejection sampling by a classifier of the same examples (ours, n-grams)"
     readable = False
     strengths = (2.0, 4.0, 8.0)

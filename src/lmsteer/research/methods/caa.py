@@ -40,6 +40,7 @@ class CAA(Method):
     """
 
     name = "caa"
+    order = 60
     source = (
         "Rimsky et al. 2024 and Turner et al. 2023; means over all tokens of unpaired texts, not "
         "over the answers to paired questions"

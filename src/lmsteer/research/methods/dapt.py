@@ -33,6 +33,8 @@ class DAPT(Method):
     """
 
     name = "dapt"
+    order = 100
+    in_paper = True
     source = "Gururangan et al. 2020; strengths other than 1 by interpolated weights (ours)"
     frozen = False
     strengths = (0.5, 1.0, 1.5)

@@ -35,6 +35,9 @@ class DExperts(Method):
     """
 
     name = "dexperts"
+    order = 110
+    in_paper = True
+    lender = DAPT
     source = "Liu et al. 2021; experts of the base model's own size, fine-tuned on all its weights"
     strengths = (1.0, 2.0, 3.2)
     generate_options = {"share_prompts": False}  # noqa: RUF012 - never changed
@@ -55,12 +58,12 @@ class DExperts(Method):
     ) -> Self:
         """Two fine-tuned models, one a side; see `Method.fit`."""
         tuned = DAPT.fit(model, tokenizer, examples, seed=seed, progress=progress)
-        return cls.from_dapt(tuned, model)
+        return cls.borrow(tuned, model)
 
     @classmethod
-    def from_dapt(cls, dapt: DAPT, model: PreTrainedModel) -> Self:
+    def borrow(cls, lent: DAPT, model: PreTrainedModel) -> Self:
         """The two fine-tuned models that DAPT has already learned, as copies of the base model."""
-        above, below = dapt.changes
+        above, below = lent.changes
         return cls((_moved(model, above), _moved(model, below)))
 
     @contextlib.contextmanager

@@ -48,6 +48,8 @@ class GeDi(Method):
     """
 
     name = "gedi"
+    order = 120
+    in_paper = True
     source = (
         "Krause et al. 2021; a guide of the base model's own size, the first token of a text "
         "is not counted, no repetition penalty"

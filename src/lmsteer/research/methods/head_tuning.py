@@ -38,6 +38,7 @@ class HeadTuning(Method):
     """
 
     name = "head"
+    order = 70
     source = "ours: fine-tuning of the output embedding alone, stopped on held-out texts"
     strengths = (2.0, 4.0)
 

@@ -27,6 +27,9 @@ class LoRA(Method):
     """
 
     name = "lora"
+    order = 90
+    in_paper = True
+    extra = "peft"
     source = "Hu et al. 2021, by PEFT; fine-tuned on each side as DAPT is; scales other than 1 ours"
     frozen = False
     strengths = (0.5, 1.0, 1.5)

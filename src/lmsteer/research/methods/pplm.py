@@ -39,6 +39,10 @@ class PPLM(Method):
     """
 
     name = "pplm"
+    order = 130
+    in_paper = True
+    slow = True
+    clock_prompts = 8
     source = (
         "Dathathri et al. 2020, PPLM-Discrim; two classes, the classifier by logistic regression, "
         "gradients normed for each row of a batch, the nucleus instead of the ten likeliest"

@@ -38,6 +38,8 @@ class PrefixTuning(Method):
     """
 
     name = "prefix"
+    order = 80
+    extra = "peft"
     source = "Li and Liang 2021, by PEFT; without reparametrisation"
     generate_options = {"share_prompts": False}  # noqa: RUF012 - a ClassVar of Method
 

@@ -51,6 +51,8 @@ class SWB(Method):
     """
 
     name = "swb"
+    order = 50
+    in_paper = True
     source = "Han et al. 2024, Soft-Blacklist; with the domain part and graded labels of a steer"
     strengths = (1.5, 3.0, 4.5)
 
