@@ -1,6 +1,6 @@
 """What the theory's product of maps does that their sum does not, in nats a token.
 
-python experiments/composition/compare.py
+python -m experiments.composition.compare
 
 Shipped steers, two at a time, on the bundled models: the divergence of the product from the sum,
 of either order of the product from the other, and, for scale, of the sum from the base. Exact over

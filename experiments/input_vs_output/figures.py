@@ -1,6 +1,6 @@
 """Figures of the results that exist: reading, writing, stability, instructions.
 
-python experiments/input_vs_output/figures.py [RESULTS]
+python -m experiments.input_vs_output.figures [RESULTS]
 
 Each ``NAME.json`` of RESULTS (by default this folder's ``results``) becomes ``NAME.png`` there;
 what is not measured yet is left out and told.
@@ -22,8 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS
-
+from experiments.input_vs_output.setting import RESULTS
 from lmsteer.figures.plotting import COLOURS, subplots
 
 Rows = Mapping[str, Any]

@@ -1,6 +1,6 @@
 """Two steers at once: does each dial do its own work at every setting of the other?
 
-python experiments/paper/composition.py --data ../shared/data
+python -m experiments.paper.composition --data ../shared/data
 
 The paper adds the maps of sentiment and of detoxification, each at its strength. Here every pair of
 strengths is measured: style by each steer's scorer, and perplexity. `lmsteer grid` shows the same
@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import setting
-
 import lmsteer
+from experiments.paper import setting
 from lmsteer.figures.evaluation import grid_figure
 from lmsteer.metrics.estimates import Estimate
 from lmsteer.metrics.scorers import load_scorer
@@ -70,7 +69,7 @@ def main() -> None:
     lines = [
         f"# Sentiment and detoxification at once, on `{facts['model']}`",
         "",
-        f"`python experiments/paper/composition.py`: {len(prompts) * args.samples} texts of 20 "
+        f"`python -m experiments.paper.composition`: {len(prompts) * args.samples} texts of 20 "
         "tokens a pair of strengths, neutral prompts, the sum of the maps. The cosine of the maps "
         f"is {cosine:+.3f}. The paper shows its own as a figure, without numbers that are at hand; "
         "what it claims is that both styles move by their own strength.",

@@ -1,8 +1,8 @@
 """How much text and how many directions a steer needs, and what its domain part is worth.
 
-python experiments/paper/efficiency.py data --data ../shared/data
-python experiments/paper/efficiency.py rank --data ../shared/data
-python experiments/paper/efficiency.py domain --data ../shared/data
+python -m experiments.paper.efficiency data --data ../shared/data
+python -m experiments.paper.efficiency rank --data ../shared/data
+python -m experiments.paper.efficiency domain --data ../shared/data
 
 Steers of different sizes cannot be compared at one strength. Each is run at the strengths, of both
 signs, where it is 0.05 to 0.4 nats a token away from its base (exact, on unsteered text); its
@@ -19,12 +19,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import paper
-import setting
-from setting import RESULTS
-from styles import STYLES, Style
 
 import lmsteer
+from experiments.paper import paper, setting
+from experiments.paper.setting import RESULTS
+from experiments.shared.styles import STYLES, Style
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
@@ -212,7 +211,7 @@ def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
     found, facts = plain["variants"], plain["facts"]
     lines = [f"# {facts['style']}: {args.part}", ""]
     style = "" if facts["style"] == "sentiment" else f" --style {facts['style']}"
-    told = f"`python experiments/paper/efficiency.py {args.part}{style}`, `{facts['model']}`."
+    told = f"`python -m experiments.paper.efficiency {args.part}{style}`, `{facts['model']}`."
     lines += [f"{told} {_paper(args.part)}"]
     lines += [f"Effect (share at + less share at -) where perplexity is {AT} times the base's.", ""]
     lines += [f"| {args.part} | draw | rank | effect | 95% interval | by KL {LEVELS} |"]

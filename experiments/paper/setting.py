@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import lmsteer
+from experiments.shared.styles import STYLES, Style
 from lmsteer.research.evaluation.report import environment
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import STYLES, Style
 
 RESULTS = Path(__file__).parent / "results"
 

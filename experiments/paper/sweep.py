@@ -1,8 +1,8 @@
 """The sweep over strengths, sentiment both ways and detoxification, beside the paper's points.
 
-python experiments/paper/sweep.py sentiment --data ../shared/data --work WORK
-python experiments/paper/sweep.py detox --data ../shared/data --work WORK
-python experiments/paper/sweep.py detox --report
+python -m experiments.paper.sweep sentiment --data ../shared/data --work WORK
+python -m experiments.paper.sweep detox --data ../shared/data --work WORK
+python -m experiments.paper.sweep detox --report
 
 As the paper has them: 25 samples of 20 tokens a prompt, top-p 0.9. Writes `results/sweep-TASK.md`,
 `.json` and `.png`; the sampled text stays in WORK, where an interrupted run goes on. `--report`
@@ -17,12 +17,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import paper
-import setting
-from setting import RESULTS
-from styles import rows
-
 import lmsteer
+from experiments.paper import paper, setting
+from experiments.paper.setting import RESULTS
+from experiments.shared.text import rows
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import Estimate
@@ -146,7 +144,7 @@ def _report(name: str, task: str, plain: dict[str, Any]) -> None:
     lines = [
         f"# {task} over strengths, on `{facts['model']}`",
         "",
-        f"`python experiments/paper/sweep.py {task} --work WORK`: 25 samples of 20 tokens a "
+        f"`python -m experiments.paper.sweep {task} --work WORK`: 25 samples of 20 tokens a "
         "prompt, top-p 0.9, domain part off. Perplexity under the unsteered model, then under "
         f"`{facts.get('other model', 'bundled-small')}`. 95% intervals over prompts. The last "
         "column is the paper's (arXiv v1, strength 5 but for the sweep of detoxification): GPT-2 "

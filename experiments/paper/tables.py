@@ -1,7 +1,7 @@
 """The paper's tables of methods, sentiment and detoxification: ours beside the paper's numbers.
 
-python experiments/paper/tables.py sentiment --work WORK
-python experiments/paper/tables.py detox --work WORK
+python -m experiments.paper.tables sentiment --work WORK
+python -m experiments.paper.tables detox --work WORK
 
 Reads ``WORK/TASK/comparison.json``, which `lmsteer evaluate --methods ... --out WORK/TASK` writes
 (README.md has the whole command), and writes `results/TASK.md`, with the `.json` and the `.png`.
@@ -17,11 +17,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import paper
-from each_strength import PROMPTS, SHOWN, every_strength, short
-from paper import ACL, POSTER, V1
-from setting import RESULTS, write
-
+from experiments.paper import paper
+from experiments.paper.each_strength import PROMPTS, SHOWN, every_strength, short
+from experiments.paper.paper import ACL, POSTER, V1
+from experiments.paper.setting import RESULTS, write
 from lmsteer.steer.naming import told_apart
 
 OURS = ("lm-steer", "lm-steer-nucleus", "lm-steer-self")

@@ -1,6 +1,6 @@
 """A steer as a classifier that needs no training of its own.
 
-python experiments/reading/classify.py --data ../shared/data
+python -m experiments.reading.classify --data ../shared/data
 
 The probability of a label is Bayes' rule on the text's likelihood at strengths +1 and -1, domain
 part on, even odds. Accuracy, area under the curve and calibration (expected error over ten bins)
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,12 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
+from experiments.shared.styles import politeness_rows
+from experiments.shared.text import RESERVED, clean, rows
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.interpretation.spans import evidence
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.report import environment
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bundled_model"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import politeness_rows
-from text import RESERVED, clean, rows
 
 HERE = Path(__file__).parent
 Labelled = list[tuple[str, int]]

@@ -1,6 +1,6 @@
 """Spans and style value of a 512-token text, against one pass of the model over it.
 
-python experiments/reading/speed.py
+python -m experiments.reading.speed
 
 Interleaved, paired medians. The pass is the model's own forward with its log-probabilities of the
 text: what reading its likelihood once costs anyway.

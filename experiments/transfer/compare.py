@@ -1,7 +1,7 @@
 """Steers carried between models: the forms of the map, and what refining on 30 texts brings.
 
-python experiments/transfer/compare.py --source bundled --target bundled-small
-python experiments/transfer/compare.py --report
+python -m experiments.transfer.compare --source bundled --target bundled-small
+python -m experiments.transfer.compare --report
 
 Every steer is scaled to the same divergence from its base (`transfer` does it), run at strengths
 -3 and +3, and judged: its **effect** is the share found to have the style (positive, harmless) at
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import warnings
 from datetime import date
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import lmsteer
+from experiments.shared.styles import STYLES
 from lmsteer.alignment.transport import FORMS
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
@@ -38,9 +38,6 @@ from lmsteer.model.head import read_head
 from lmsteer.research.evaluation.report import environment
 from lmsteer.states.hidden import read_states
 from lmsteer.steer.strengths import strength_at_kl
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import STYLES
 
 RESULTS = Path(__file__).parent / "results"
 PLUS = {"sentiment": "positive", "detox": "harmless"}

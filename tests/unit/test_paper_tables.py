@@ -2,26 +2,10 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "paper"
-
-
-@pytest.fixture
-def scripts(monkeypatch):
-    """The folder's modules, forgotten again afterwards: their names are plain words."""
-    before, path = set(sys.modules), list(sys.path)
-    monkeypatch.syspath_prepend(FOLDER)
-    import paper
-    import tables
-
-    yield paper, tables
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        if str(FOLDER.parent) in str(getattr(sys.modules[name], "__file__", None)):
-            del sys.modules[name]
+from experiments.paper import paper, setting, tables
 
 
 def estimate(value):
@@ -47,8 +31,7 @@ def row(name, frozen, share):
     }
 
 
-def test_numbers_have_their_version_and_perplexity_is_relative_to_the_papers_base(scripts):
-    paper, _ = scripts
+def test_numbers_have_their_version_and_perplexity_is_relative_to_the_papers_base():
     assert paper.find("detox", "dexperts", "toxicity.max") == 0.302
     assert paper.find("detox", "dexperts", "toxicity.max", version=paper.ACL) == 0.314
     assert paper.find("sweep", "lm-steer", "perplexity", strength=3.0) == 24.48
@@ -58,8 +41,7 @@ def test_numbers_have_their_version_and_perplexity_is_relative_to_the_papers_bas
     assert len(set(paper.NUMBERS)) == len(paper.NUMBERS)
 
 
-def test_table_says_who_is_first_and_holds_no_path(scripts, tmp_path, monkeypatch):
-    _, tables = scripts
+def test_table_says_who_is_first_and_holds_no_path(tmp_path, monkeypatch):
     shares = {"lm-steer": 0.30, "swb": 0.28, "/home/x/mine": 0.5, "dapt": 0.10}
     rows = [row(name, name != "dapt", share) for name, share in shares.items()]
     facts = {"model": "/home/x/net", "prompts": "/home/x/p.txt", "examples": 4, "samples": 25,
@@ -69,7 +51,7 @@ def test_table_says_who_is_first_and_holds_no_path(scripts, tmp_path, monkeypatc
     (tmp_path / "detox" / "comparison.json").write_text(
         json.dumps({"facts": facts, "rows": rows, "reached": reached})
     )
-    monkeypatch.setattr(sys.modules["setting"], "RESULTS", tmp_path)
+    monkeypatch.setattr(setting, "RESULTS", tmp_path)
     monkeypatch.setattr(tables, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["tables.py", "detox", "--work", str(tmp_path)])
     tables.main()
