@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 
 import torch
 
 import lmsteer
+from experiments.shared.results import write_results
 from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
 from lmsteer.research.evaluation.report import environment
@@ -76,9 +76,7 @@ def main() -> None:
                 }
                 told.append(row)
                 print(row, flush=True)
-    (HERE / "compare.json").write_text(
-        json.dumps({"facts": environment(), "rows": told}, indent=1) + "\n", encoding="utf-8"
-    )
+    write_results(HERE / "compare.json", {"facts": environment(), "rows": told})
     names = ["sum from base", "product from sum", "other order"]
     lines = [
         f"| model | mix | cosine of the maps | {' | '.join(names)} |",

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.input_vs_output.setting import RESULTS
+from experiments.shared.results import read_results
 from lmsteer.figures.plotting import COLOURS, subplots
 
 Rows = Mapping[str, Any]
@@ -171,7 +171,7 @@ def main() -> None:
         if not path.exists():
             print(f"{path.name}: not measured yet")
             continue
-        figure = draw(json.loads(path.read_text(encoding="utf-8"))["rows"])
+        figure = draw(read_results(path)["rows"])
         figure.tight_layout()
         figure.savefig(path.with_suffix(".png"), dpi=130)
         print(path.with_suffix(".png").name)

@@ -103,7 +103,11 @@ def main() -> None:
             for form, other in carried.items():
                 rows[f"{site}, {form}"] = {
                     **curve(pairs[target], other, prompts, scorer),
-                    "transfer": {k: other.record["transfer"][k] for k in ("fits", "shared_words")},
+                    "explained": {
+                        part: fit["explained"]
+                        for part, fit in other.record["transfer"]["fits"].items()
+                    },
+                    "shared_words": other.record["transfer"]["shared_words"],
                 }
                 print(target, site, form, rows[f"{site}, {form}"]["at_ratio"], flush=True)
             if site == "input":

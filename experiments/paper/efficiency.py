@@ -13,7 +13,6 @@ of both signs passes 1.15 times the unsteered text's is read off between neighbo
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -165,7 +164,7 @@ def main() -> None:
     name = args.part if args.style == "sentiment" else f"{args.part}-{args.style}"
     name = setting.stem(args, name)
     if args.report:
-        _write(args, name, json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+        _report(args, name)
         return
     bench = Bench(
         setting.load_model(args),
@@ -181,15 +180,14 @@ def main() -> None:
             "variant": variant,
             "draw": seed,
             "rank": steer.rank,
-            "rows": rows,
+            "rows": [{key: row[key] for key in ("effect", "perplexity_ratio")} for row in rows],
             **effect_at(rows),
         }
-        if "held_out" in steer.record:
-            row["held_out"] = steer.record["held_out"]
         found.append(row)
         print(variant, seed, steer.rank, round(row["effect"], 3), flush=True)
     facts = setting.facts(args, style=args.style, prompts=len(bench.prompts), samples=bench.samples)
-    _write(args, name, {"facts": facts, "variants": found})
+    setting.keep(name, {"facts": facts, "variants": found})
+    _report(args, name)
 
 
 def _paper(part: str) -> str:
@@ -207,7 +205,9 @@ def _paper(part: str) -> str:
     return "The paper learns the domain part and keeps it on; it has no table of it."
 
 
-def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
+def _report(args: argparse.Namespace, name: str) -> None:
+    """The table and the figure."""
+    plain = setting.kept(name)
     found, facts = plain["variants"], plain["facts"]
     lines = [f"# {facts['style']}: {args.part}", ""]
     style = "" if facts["style"] == "sentiment" else f" --style {facts['style']}"
@@ -223,7 +223,7 @@ def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
             f"[{row['effect_low']:.3f}, {row['effect_high']:.3f}] | {curve} |"
         )
     lines += ["", f"![{name}]({name}.png)"]
-    setting.write(name, plain, lines)
+    setting.write(name, facts, lines)
     figure, axis = subplots(figsize=(5.2, 3.6))
     names = list(dict.fromkeys(row["variant"] for row in found))
     for variant, colour in zip(names, COLOURS * len(names), strict=False):

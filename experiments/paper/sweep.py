@@ -11,9 +11,7 @@ writes the table and the figure anew from the `.json`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     name = setting.stem(args, f"sweep-{args.task}")
     if args.report:
-        plain = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        _report(name, args.task, plain)
+        _report(name, args.task)
         return
     if args.work is None:
         parser.error("--work FOLDER is needed: the sampled text is kept there")
@@ -119,7 +116,7 @@ def main() -> None:
         for strength, text, part in zip(strengths, strength_texts(strengths), parts, strict=True):
             row = measure(model, tokenizer, part, scorers, worst=worst)
             row["perplexity, other model"] = perplexity(*other, part)
-            found[group][text] = {k: asdict(v) for k, v in row.items()}
+            found[group][text] = row
             print(group, strength, {k: str(v) for k, v in row.items()}, flush=True)
     if args.only:
         return
@@ -129,13 +126,16 @@ def main() -> None:
         prompts=args.count,
         **{"other model": Path(args.fluency).name},
     )
-    _report(name, args.task, {"facts": facts, "rows": found})
+    setting.keep(name, {"facts": facts, "rows": found})
+    _report(name, args.task)
 
 
-def _report(name: str, task: str, plain: dict[str, Any]) -> None:
+def _report(name: str, task: str) -> None:
+    """The table and the figure."""
+    plain = setting.kept(name)
     tables: Tables = {
         group: {
-            float(s): {k: Estimate(**v) for k, v in row.items()}
+            float(s): {k: Estimate(*v) for k, v in row.items()}
             for s, row in sorted(table.items(), key=lambda item: float(item[0]))
         }
         for group, table in plain["rows"].items()
@@ -165,7 +165,7 @@ def _report(name: str, task: str, plain: dict[str, Any]) -> None:
             lines.append(f"| {strength:+g} | {cells} | {told} | {theirs} |")
         lines.append("")
     lines += [f"![style against perplexity]({name}.png)"]
-    setting.write(name, plain, lines)
+    setting.write(name, plain["facts"], lines)
     _figure(RESULTS / f"{name}.png", task, tables, facts["model"])
 
 

@@ -60,7 +60,8 @@ def main() -> None:
         for number, row in enumerate(plain["steers"][style], start=1):
             cells = " | ".join(", ".join(row[k]) for k in ("gains", "loses", "on", "off"))
             lines.append(f"| {number} | {row['share']:.2f} | {cells} |")
-    setting.write(name, plain, lines)
+    setting.keep(name, plain)
+    setting.write(name, facts, lines)
     print("\n".join(lines))
 
 

@@ -82,7 +82,7 @@ def write_report(
     }
     text = json.dumps(plain, indent=1)
     write_file(folder / "comparison.json", text + "\n")
-    figure = _figure(folder / "comparison.png", rows, names, goals)
+    figure = draw_curves(folder / "comparison.png", rows, names, goals)
     lines = [f"# {markdown(title)}", ""]
     for goal, wanted in goals.items():
         told = wanted.told
@@ -142,10 +142,14 @@ def _everything(rows: Sequence[MethodRow], names: Sequence[str]) -> list[str]:
     return [*lines, ""]
 
 
-def _figure(
+def draw_curves(
     path: Path, rows: Sequence[MethodRow], names: Sequence[str], goals: Mapping[str, Goal]
 ) -> bool:
-    """Style against perplexity, one panel a goal, one line a method."""
+    """Draw style against perplexity: one panel per goal, one line per method.
+
+    Returns:
+        Whether the figure was drawn; False where matplotlib is not installed.
+    """
     try:
         check_matplotlib()
     except ImportError:
