@@ -19,7 +19,7 @@ import lmsteer
 from experiments.shared.results import write_results
 from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 from lmsteer.states.hidden import read_states
 from lmsteer.steer.naming import told_apart
 

@@ -14,7 +14,7 @@ import numpy as np
 import lmsteer
 from experiments.shared.results import write_results
 from lmsteer import Steer
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 
 RESULTS = Path(__file__).parent / "results"
 STRENGTHS = (-6.0, -4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)

@@ -11,7 +11,7 @@ from typing import Any
 import lmsteer
 from experiments.shared.results import read_results, write_results
 from experiments.shared.styles import STYLES, Style
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -26,7 +26,7 @@ from experiments.shared.text import RESERVED, clean, rows
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.interpretation.spans import evidence
 from lmsteer.metrics.scorers import load_scorer
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 
 HERE = Path(__file__).parent
 Labelled = list[tuple[str, int]]

@@ -35,7 +35,7 @@ from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.kl import divergence
 from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 from lmsteer.states.hidden import read_states
 from lmsteer.steer.strengths import strength_at_kl
 

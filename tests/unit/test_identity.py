@@ -21,8 +21,8 @@ from lmsteer.research.comparison.comparing import compare
 from lmsteer.research.comparison.report import Goal, write_report
 from lmsteer.research.comparison.rows import MethodRow
 from lmsteer.research.comparison.settings import Settings
+from lmsteer.research.evaluation.document import labels_of
 from lmsteer.research.evaluation.measuring import measure
-from lmsteer.research.evaluation.report import labels_of
 from lmsteer.research.evaluation.run import RECORDS, SETTINGS, resumable
 from lmsteer.steer.strengths import mix_texts, strength_texts
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import lmsteer
 from lmsteer.errors import InputError, MissingExtraError
 from lmsteer.research.theory import PARTS
+from lmsteer.research.theory.checks import Check
 from lmsteer.research.theory.composition import GRID, maps_of, product
 from lmsteer.research.theory.contexts import Contexts
 from lmsteer.research.theory.drawing import draw
@@ -26,7 +27,6 @@ from lmsteer.research.theory.fitting import fit_scores, log_softmax, mean_kl
 from lmsteer.research.theory.hmm import Hmm, all_texts
 from lmsteer.research.theory.learning import bench, check_learning, free_parameters, slope
 from lmsteer.research.theory.linear import linear_kl, log_probability, steered_chances
-from lmsteer.research.theory.report import Check
 from lmsteer.research.theory.softmax import check_softmax, exact_map, states_of_a_head
 from lmsteer.research.theory.swb import best_offset, check_swb, fit_linear
 

@@ -23,7 +23,7 @@ from ..recipes import train
 from ..states import Progress
 from ..steer import Steer, strength_at_kl
 from ..text import Example, shared_words
-from .maps import Fit, Method, fit_map
+from .maps import FittedMap, MapMethod, fit_map
 from .sides import FEWEST_WORDS, Side, frequencies, read_side, same_places, sampled
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def transfer(
     target: tuple[PreTrainedModel, PreTrainedTokenizerBase],
     *,
     form: Form | str = "states",
-    method: Method = "ridge",
+    method: MapMethod = "ridge",
     frequency: bool = False,
     texts: Sequence[str] | None = None,
     examples: Sequence[Example] | None = None,
@@ -69,7 +69,7 @@ def transfer(
             ``"inverse"``, the (pseudo-)inverse of H; ``"weighted"``, that inverse in the metric of
             the source's states; ``"transpose"``, G = H, the paper's. See docs/transfer.md for how
             they compare.
-        method: How embeddings are mapped; see `fit.fit_map`.
+        method: How embeddings are mapped; see `maps.fit_map`.
         frequency: Words count by how likely the source model finds them in `texts`; else all the
             same.
         texts: What both models read; by default 400 texts that the source model writes.
@@ -103,7 +103,7 @@ def transfer(
     # A vector added to all output embeddings changes no probability; at the input it counts.
     centred = steer.site == "output"
     words = fit_map(anchors[1], anchors[0], weights, method=method, centred=centred)  # H^T
-    fits: dict[str, Fit] = {"words": words}
+    fits: dict[str, FittedMap] = {"words": words}
     H = words.matrix.T
     if form == "transpose":
         back = H.T
@@ -198,7 +198,7 @@ def _factor(steer: Steer, carried: Steer, theirs: Side, ours: Side) -> float:
     return float((sides[0] * sides[1]) ** 0.5)
 
 
-def _judge(steer: Steer, fits: dict[str, Fit]) -> None:
+def _judge(steer: Steer, fits: dict[str, FittedMap]) -> None:
     for name, fit in fits.items():
         if fit.explained <= 0:
             raise MismatchError(

@@ -13,12 +13,12 @@ from jaxtyping import Float64
 
 from ...errors import InputError
 from ...states import Progress
+from .checks import Check, Part, TableRow, column, counted
 from .contexts import Contexts
 from .exact import SEEDS, largest_error, style_map
 from .families import TwoShifts, random_two_shifts
 from .hmm import Array
 from .linear import linear_kl, log_probability
-from .report import Check, Part, Row, column, counted
 
 LONGEST = 6
 STRENGTHS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -95,7 +95,7 @@ def check_composition(
     )
 
 
-def _row(seed: int, shift: TwoShifts, longest: int) -> Row:
+def _row(seed: int, shift: TwoShifts, longest: int) -> TableRow:
     base, truth = shift.base, shift.steered(1, 1)
     W1, W2 = maps_of(shift)
     both = product(W1, W2, 1, 1)
@@ -115,7 +115,7 @@ def _row(seed: int, shift: TwoShifts, longest: int) -> Row:
     }
 
 
-def _grid(shift: TwoShifts, longest: int) -> list[Row]:
+def _grid(shift: TwoShifts, longest: int) -> list[TableRow]:
     contexts = Contexts.of(shift.base.vocab, longest)
     return [
         {"first": one, "second": two, "kl_sum": _lost(shift, one, two, contexts)}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ...figures import COLOURS, subplots
+from .checks import Part, TableRow, column
 from .composition import GRID
 from .exact import ERRORS, MIXED
 from .learning import EXCESS, KL
-from .report import Part, Row, column
 from .softmax import FLOORS
 from .swb import BEST, FAMILIES
 
@@ -171,7 +171,7 @@ def _learning(part: Part, axes: Any) -> None:
     axes[0].set_title("learning from samples", fontsize=10)
 
 
-def _means(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+def _means(rows: list[TableRow]) -> tuple[np.ndarray, np.ndarray]:
     words = np.unique(column(rows, "words"))
     chosen = ([row for row in rows if row["words"] == count] for count in words)
     return words, np.array([column(some, "excess").mean() for some in chosen])

@@ -20,7 +20,7 @@ _NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class ScoreFit:
     """A minimum.
 
     Args:
@@ -64,7 +64,7 @@ def fit_scores(
     table: Float64[Array, "vocab dim"],
     truth: Float64[Array, "contexts vocab"],
     weights: Float64[Array, " contexts"],
-) -> Fit:
+) -> ScoreFit:
     """Minimise the mean KL of ``softmax(base + inputs @ B @ table.T)`` from the truth over B.
 
     By Newton steps in a trust region (scipy's ``trust-exact``), from B = 0, in coordinates in which
@@ -111,7 +111,7 @@ def fit_scores(
         method="trust-exact",
         options={"gtol": _GRADIENT, "maxiter": _STEPS, "max_trust_radius": 1e6},
     )
-    return Fit(to_inputs @ found.x.reshape(shape) @ to_table.T, max(0.0, float(found.fun)))
+    return ScoreFit(to_inputs @ found.x.reshape(shape) @ to_table.T, max(0.0, float(found.fun)))
 
 
 def _orthonormal(rows: Array) -> tuple[Array, Array]:

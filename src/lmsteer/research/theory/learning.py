@@ -23,11 +23,11 @@ from ...recipes import train
 from ...states import Progress
 from ...steer import Steer
 from ...text import Example
+from .checks import Check, Part, TableRow, column, counted
 from .contexts import Contexts
 from .families import random_shift
 from .fitting import fit_scores, log_softmax, mean_kl
 from .hmm import Array, Hmm
-from .report import Check, Part, Row, column, counted
 from .trunk import Trunk, train_trunk
 
 LENGTH = 6
@@ -138,7 +138,7 @@ def bench(seed: int, *, steps: int = TRUNK_STEPS, progress: Progress | None = No
     return Bench.of(trunk, {y: language.with_styles(pi) for y, pi in STYLES.items()}, LENGTH)
 
 
-def slope(rows: list[Row]) -> float:
+def slope(rows: list[TableRow]) -> float:
     """The power of the number of words with which the mean excess falls, by least squares."""
     counts = sorted({int(n) for n in column(rows, "words")})
     means = [column([r for r in rows if r["words"] == n], "excess").mean() for n in counts]
@@ -169,7 +169,7 @@ def check_learning(
     plain, default = ([row for row in rows if row["solver"] == solver] for solver in SOLVERS)
     single = [slope([row for row in plain if row["repeat"] == r]) for r in range(repeats)]
     parameters = free_parameters(measured)
-    told: Row = {
+    told: TableRow = {
         "unsteered": nothing,
         "floor": floor,
         "parameters": parameters,
@@ -177,7 +177,7 @@ def check_learning(
         "slope_least_steep_repeat": max(single),
         "slope_of_the_defaults": slope(default),
     }
-    summary: list[Row] = [
+    summary: list[TableRow] = [
         {
             "texts": count,
             "words": count * LENGTH,
@@ -211,17 +211,17 @@ def _learned(
     texts: tuple[int, ...],
     repeats: int,
     progress: Progress | None,
-) -> list[Row]:
+) -> list[TableRow]:
     """The excess of each steer that is trained: every solver and number of texts."""
     numbered = [(count, repeat) for count in texts for repeat in range(repeats)]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for count, repeat in counted(numbered, "samples", progress):
         examples = measured.examples(count, np.random.default_rng((seed, count, repeat)))
         # The defaults are shown beside: one sample of each size tells their course.
         for solver in SOLVERS if repeat == 0 else ("cached",):
             trunk, options = measured.trunk, SOLVERS[solver]
             steer = train(trunk.model, trunk.tokenizer, examples, **options)
-            row: Row = {"solver": solver, "texts": count, "words": count * LENGTH}
+            row: TableRow = {"solver": solver, "texts": count, "words": count * LENGTH}
             rows.append(row | {"repeat": repeat, "excess": measured.kl_of(steer) - floor})
     return rows
 

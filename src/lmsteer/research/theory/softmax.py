@@ -13,12 +13,12 @@ from jaxtyping import Float64
 
 from ...errors import InputError
 from ...states import Progress
+from .checks import Check, Part, TableRow, column, counted, medians
 from .contexts import Contexts
 from .exact import SEEDS
 from .families import distributions, random_shift
 from .fitting import fit_scores, log_softmax, mean_kl
 from .hmm import Array, Hmm, all_texts
-from .report import Check, Part, Row, column, counted, medians
 
 VOCAB = 4
 LENGTH = 3  # contexts of 0 to 2 words: 1 + 4 + 16 = 21
@@ -168,12 +168,12 @@ def check_softmax(seed: int = 0, *, seeds: int = SEEDS, progress: Progress | Non
     )
 
 
-def _floors(seed: int) -> list[Row]:
+def _floors(seed: int) -> list[TableRow]:
     shift = random_shift(seed, vocab=VOCAB)
     contexts = Contexts.of(VOCAB, LENGTH)
     truth, weights = contexts.chances(shift.steered), contexts.weights(shift.steered)
     ones, eye = np.ones((len(contexts), 1)), np.eye(VOCAB)
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for dim in range(1, len(contexts) + 1):
         hidden, table = states_of_a_head(shift.base, contexts, dim)
         base = hidden @ table.T
@@ -189,7 +189,7 @@ def _floors(seed: int) -> list[Row]:
     return rows
 
 
-def _conditions(seed: int) -> Row:
+def _conditions(seed: int) -> TableRow:
     """Arbitrary distributions wanted of contexts that all count the same."""
     draw = np.random.default_rng(seed)
     contexts = Contexts.of(VOCAB, LENGTH)

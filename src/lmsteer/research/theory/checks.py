@@ -10,11 +10,11 @@ import numpy as np
 
 from ...states import Progress
 
-Row = dict[str, float | int | str | None]
+TableRow = dict[str, float | int | str | None]
 _Item = TypeVar("_Item")
 
 
-def column(rows: Sequence[Row], name: str) -> np.ndarray:
+def column(rows: Sequence[TableRow], name: str) -> np.ndarray:
     """The numbers of a column, float64; NaN for None, which no check passes."""
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
 
@@ -57,8 +57,8 @@ class Part:
     name: str
     claim: str
     checks: Sequence[Check]
-    summary: list[Row]
-    tables: dict[str, list[Row]]
+    summary: list[TableRow]
+    tables: dict[str, list[TableRow]]
 
     @property
     def passed(self) -> bool:
@@ -74,7 +74,7 @@ def counted(items: Sequence[_Item], stage: str, progress: Progress | None) -> It
             progress(stage, number + 1, len(items))
 
 
-def medians(rows: Sequence[Row], by: str, columns: Sequence[str]) -> list[Row]:
+def medians(rows: Sequence[TableRow], by: str, columns: Sequence[str]) -> list[TableRow]:
     """The median of each column for each value of `by`, in the order they come in."""
     return [
         {by: value}
