@@ -1,6 +1,6 @@
-"""Does it matter which texts are held out? Steers of several salts, judged on other text.
+r"""Does it matter which texts are held out? Steers of several salts, judged on other text.
 
-python -m experiments.held_out_salts.salts --data SST_TRAIN.jsonl --judge SST_DEV.jsonl \\
+python -m experiments.held_out_salts.salts --data SST_TRAIN.jsonl --judge SST_DEV.jsonl \
     --label label5 --scale 0 4
 """
 
