@@ -40,9 +40,9 @@ def test_the_method_of_the_contributing_page_is_one_file(folder, llama, tokenize
     assert lines[1] == f"@@ -0,0 +1,{len(lines) - 2} @@"
     assert all(line.startswith("+") for line in lines[2:])
     (folder / "counts.py").write_text("".join(line[1:] + "\n" for line in lines[2:]))
-    assert method_names("all") == [*load_methods()]
-    assert "counts" in method_names("all")
-    assert "counts" not in method_names("paper")
+    assert method_names(["all"]) == [*load_methods()]
+    assert "counts" in method_names(["all"])
+    assert "counts" not in method_names(["paper"])
     (row,) = compare(
         llama, tokenizer, ["counts"], examples, ["it is"], {"long": longer}, settings=TINY
     )
@@ -73,7 +73,7 @@ class Slow(Method):
 
 def test_what_a_method_declares_is_heeded(folder, llama, tokenizer, examples):
     (folder / "slow.py").write_text(DECLARED)
-    assert method_names("paper")[0] == method_names("all")[0] == "crawl"
+    assert method_names(["paper"])[0] == method_names(["all"])[0] == "crawl"
     settings = Settings(samples=1, tokens=2, slow_count=1, options={"pace": 3})
     crawl, swb = compare(
         llama,
@@ -105,8 +105,10 @@ def test_a_package_that_is_missing_is_named_before_long_work(llama, tokenizer, m
 
 
 def test_names_are_those_asked_for():
-    assert method_names("swb, lora") == ["swb", "lora"]
-    assert method_names("paper") == [
+    assert method_names(["swb", "./mine"]) == ["swb", "./mine"]
+    # What is named twice, alone and by a set, is compared once.
+    assert method_names(["paper", "swb", "all"]).count("swb") == 1
+    assert method_names(["paper"]) == [
         *("lm-steer", "swb", "lora", "dapt", "dexperts", "gedi", "pplm", "instruction")
     ]
 

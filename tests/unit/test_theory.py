@@ -241,7 +241,7 @@ def test_without_one_condition_the_floor_is_above_zero(rows, dim, spanned, messa
 def test_the_softmax_part():
     part = check_softmax(0, seeds=2)
     assert part.passed
-    maps = [row["map"] for row in part.tables["KL from π′ in nats a word, by width"]]
+    maps = [row["map"] for row in part.tables["KL from π′ in nats per word, by width"]]
     one_seed = maps[: len(maps) // 2]
     assert one_seed[3] > 1e-5
     assert one_seed[-1] < 1e-10
@@ -323,7 +323,7 @@ def test_the_excess_falls_with_samples():
     part = check_learning(0, texts=(250, 4000), repeats=1, trunk_steps=300)
     assert torch.get_num_threads() == threads
     assert part.checks[0].passed
-    rows = [row for row in part.tables["excess KL in nats a word, by number of texts"]]
+    rows = [row for row in part.tables["excess KL in nats per word, by number of texts"]]
     assert all(row["excess"] > 0 for row in rows)
     assert {row["solver"] for row in rows} == {"cached", "defaults"}
 

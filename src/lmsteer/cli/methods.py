@@ -65,7 +65,7 @@ def compare_methods(
         rows = compare(
             model,
             tokenizer,
-            method_names(methods),
+            method_names([name.strip() for name in methods.split(",")]),
             examples,
             prompts,
             scorers,

@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def method_names(asked: str) -> list[str]:
-    """The names that an option of the command line stands for.
+def method_names(asked: Sequence[str]) -> list[str]:
+    """The names of methods and steers that the words of a command line stand for.
 
     Args:
-        asked: ``"all"``; ``"paper"`` for the methods that the LM-Steer paper compares; or names
-            with commas between them.
+        asked: Names; ``"all"`` stands for every method, and ``"paper"`` for those that the
+            LM-Steer paper compares. A method that is also named on its own is taken there.
     """
-    if asked in ("all", "paper"):
-        methods = load_methods().values()
-        return [method.name for method in methods if asked == "all" or method.in_paper]
-    return [name.strip() for name in asked.split(",")]
+    methods = load_methods().values()
+    several = {
+        "all": [method.name for method in methods],
+        "paper": [method.name for method in methods if method.in_paper],
+    }
+    own = [name for name in asked if name not in several]
+    sets = [name for word in asked for name in several.get(word, [])]
+    return [*dict.fromkeys(name for name in sets if name not in own), *own]
 
 
 def find_methods(names: Sequence[str], model: PreTrainedModel) -> list[type[Method] | Method]:

@@ -24,9 +24,9 @@ class Goal(NamedTuple):
     """What is wanted of a method.
 
     Args:
-        sign: Of the strengths.
-        style: The figure that says how much of it there is, in [0, 1].
-        less: Whether less of that is wanted.
+        sign: The sign of the strengths that lead to the goal: 1 or -1.
+        style: The name of the figure that measures the style, in [0, 1].
+        less: Whether less of the style is wanted.
     """
 
     sign: int
@@ -34,13 +34,13 @@ class Goal(NamedTuple):
     less: bool
 
     @property
-    def told(self) -> str:
-        """The style that is drawn: more of it is better."""
+    def title(self) -> str:
+        """The name of what is drawn and listed: more of it is better."""
         return f"1 - {self.style}" if self.less else self.style
 
 
 def points(row: MethodRow, goal: Goal) -> list[Point]:
-    """The base model, then each strength of the goal's sign by magnitude."""
+    """The points of a curve: the base model, then each strength of the goal's sign, rising."""
     base = row.base["perplexity"].value
 
     def point(figures: Mapping[str, Estimate]) -> Point:
@@ -62,7 +62,7 @@ def write_report(
     goals: Mapping[str, Goal],
     facts: Mapping[str, Any],
 ) -> None:
-    """``comparison.md`` and ``.json``, and ``.png`` where matplotlib is installed."""
+    """Write ``comparison.md`` and ``.json``, and ``.png`` where matplotlib is installed."""
     folder.mkdir(parents=True, exist_ok=True)
     names = told_apart([row.name for row in rows])
     reached = {
@@ -85,12 +85,11 @@ def write_report(
     figure = draw_curves(folder / "comparison.png", rows, names, goals)
     lines = [f"# {markdown(title)}", ""]
     for goal, wanted in goals.items():
-        told = wanted.told
         lines += [
-            f"## {markdown(goal)}: best {markdown(told)} at a perplexity ratio of at most",
+            f"## {markdown(goal)}: best {markdown(wanted.title)} at a perplexity ratio of at most",
             "",
             f"| method | {' | '.join(f'{r:g}' for r in RATIOS)} | trunk | parameters | fit, s "
-            "| fit, MiB | time a token |",
+            "| fit, MiB | time per token |",
             "|---|---|---|---|---|---:|---:|---:|---:|",
         ]
         base = points(rows[0], wanted)[0].style.value
@@ -170,7 +169,7 @@ def draw_curves(
             )
         axis.set_xlim(0.8, 3.0)
         axis.set_xlabel("perplexity, relative to the unsteered model")
-        axis.set_ylabel(figure_text(goal.told))
+        axis.set_ylabel(figure_text(goal.title))
         axis.set_title(figure_text(name), fontsize=11)
     axes[0][-1].legend(fontsize=7, ncols=2)
     figure.tight_layout()

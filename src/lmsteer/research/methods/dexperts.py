@@ -56,7 +56,7 @@ class DExperts(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Two fine-tuned models, one a side; see `Method.fit`."""
+        """Fine-tune two models, one per side; see `Method.fit`."""
         tuned = DAPT.fit(model, tokenizer, examples, seed=seed, progress=progress)
         return cls.borrow(tuned, model)
 
@@ -74,9 +74,9 @@ class DExperts(Method):
 
         Args:
             model: The base model.
-            strength: The paper's alpha, signed.
-            nucleus: Below 1, tokens outside the base model's nucleus of this mass become
-                impossible, as `within_nucleus` says.
+            strength: The paper's alpha, with a sign.
+            nucleus: The probability mass of the base model's nucleus. Below 1, tokens outside it
+                become impossible; see `within_nucleus`.
         """
         if not strength:
             yield model
@@ -103,7 +103,7 @@ class DExperts(Method):
         """Continue prompts; `top_p` is the mass of the base model's nucleus.
 
         Raises:
-            UnsupportedError: Beams.
+            UnsupportedError: Beam search was asked for.
         """
         one_beam(options)
         options = {**self.generate_options, **options}

@@ -23,7 +23,7 @@ SHARE = 0.5
 
 
 class FewShot(Prompting):
-    """Texts of the wanted side before the prompt, one a paragraph."""
+    """Texts of the wanted side before the prompt, one per paragraph."""
 
     name = "few-shot"
     order = 160
@@ -43,16 +43,17 @@ class FewShot(Prompting):
         """Choose the examples; nothing is trained. See `Method.fit`.
 
         Args:
-            model: For the length of its context: of texts that do not fit into half of it, the
-                last are left out.
-            tokenizer: The model's own.
-            examples: With labels of both signs; those of the strongest labels are drawn from.
-            shots: How many for each side.
-            seed: Of the choice.
-            progress: Never called.
+            model: The base model; the chosen texts fill at most half of its context, and those that
+                do not fit are left out.
+            tokenizer: The model's own tokenizer.
+            examples: Labelled texts, with labels of both signs; the choice is among those with the
+                strongest labels.
+            shots: The number of examples per side.
+            seed: The seed of the choice.
+            progress: It is never called.
 
         Raises:
-            InputError: Only one side, or not one text that fits.
+            InputError: All examples are of one side, or not one text fits.
         """
         if shots < 1:
             raise InputError(f"shots must be at least 1, was: {shots}")

@@ -44,18 +44,19 @@ class Instruction(Prompting):
         """Nothing is trained; see `Method.fit`.
 
         Args:
-            model: The base model; not looked at.
-            tokenizer: The model's own.
-            examples: With labels of both signs; what the default instructions are made of.
-            instructions: For strength 1 and for -1, read as they are: end them with a line break
-                where the prompt should begin a line. By default they ask for a text that uses the
-                words by which the side's texts are known, since examples do not say what the style
-                is called: a person who knows writes better ones.
-            seed: Without effect.
-            progress: Never called.
+            model: The base model; it is not used.
+            tokenizer: The model's own tokenizer.
+            examples: Labelled texts, with labels of both signs; the default instructions are made
+                from them.
+            instructions: The instructions for strength 1 and for -1. They are read as they are: end
+                them with a line break where the prompt should begin a line. By default they ask
+                for a text with the words that are typical of the side, since examples do not say
+                what the style is called: a person who knows it writes better ones.
+            seed: It has no effect.
+            progress: It is never called.
 
         Raises:
-            InputError: An empty instruction, or only one side.
+            InputError: An instruction is empty, or all examples are of one side.
         """
         if instructions is None:
             above, below = _telling_words(*sides(examples))
@@ -72,7 +73,7 @@ def _asking(words: Sequence[str]) -> str:
 def _telling_words(
     above: Sequence[Example], below: Sequence[Example]
 ) -> tuple[list[str], list[str]]:
-    """Words by which texts of either side are known: the largest z of their log-odds.
+    """The words that are typical of each side: the largest z of their log-odds.
 
     Monroe et al. 2008, "Fightin' Words", with a prior of 1 on each word.
     """

@@ -79,7 +79,7 @@ class Method(ABC):
 
         Args:
             model: The base model.
-            tokenizer: The model's own.
+            tokenizer: The model's own tokenizer.
             examples: Texts with labels in [-1, 1]. Methods that know two classes take the sign
                 of the label and leave neutral texts out.
             seed: The seed of whatever is random in the fit.
@@ -122,7 +122,7 @@ class Method(ABC):
         return self.named(records, strength)
 
     def named(self, records: Sequence[Generation], strength: float) -> list[Generation]:
-        """The records, told that they are this method's."""
+        """The records, with this method and strength named in them."""
         return [replace(record, strengths={self.name: float(strength)}) for record in records]
 
 
@@ -130,7 +130,7 @@ def side_of(name: str, strength: float) -> int | None:
     """0 for the positive side and 1 for the negative one; None for no strength.
 
     Raises:
-        InputError: A magnitude, which this method does not have.
+        InputError: The strength is not -1, 0 or 1, and this method has no others.
     """
     if strength not in (-1, 0, 1):
         raise InputError(

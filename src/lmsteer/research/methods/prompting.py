@@ -21,11 +21,11 @@ class Prompting(Method):
     """A text read before the prompt, one for each side; it is on or off.
 
     The text's keys and values stand in the cache before the prompt, at the places where a longer
-    prompt would have put them: records keep the user's own prompt, and a given text can be scored.
+    prompt would have put them: records hold the user's own prompt, and a given text can be scored.
 
     Args:
-        texts: Before the prompt of the positive side, and of the negative one.
-        tokenizer: Of the model.
+        texts: What is read before the prompt, for the positive side and for the negative one.
+        tokenizer: The model's tokenizer.
     """
 
     generate_options = {"share_prompts": False}  # noqa: RUF012 - a ClassVar of Method

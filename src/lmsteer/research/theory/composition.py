@@ -24,7 +24,7 @@ LONGEST = 6
 STRENGTHS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _ROUNDING = 1e-12
 _SMALL = (0.01, 0.02)  # strengths at which the loss follows its leading power
-GRID, BY_SEED = "KL of the sum from the truth, nats a word", "both at strength 1, by seed"
+GRID, BY_SEED = "KL of the sum from the truth, nats per word", "both at strength 1, by seed"
 
 
 def maps_of(shift: TwoShifts) -> tuple[Array, Array]:
@@ -63,9 +63,10 @@ def check_composition(
     """The product against the sum, over random languages and strengths.
 
     Args:
-        seed: The first of the languages' seeds; the grid is drawn from its language.
-        seeds: How many languages.
-        longest: Of the texts, in words.
+        seed: The seed of the first language; the next languages have the
+            next seeds. The grid is drawn from the first language.
+        seeds: The number of languages.
+        longest: The length of the longest texts, in words.
         progress: Called as ``progress("composition", done, total)``.
     """
     numbers = range(seed, seed + seeds)

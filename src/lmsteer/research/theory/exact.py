@@ -63,8 +63,8 @@ def style_map(language: Hmm, target: Float64[Array, " styles"]) -> Float64[Array
     """The exact W for a change of style: ``diag(pi' / pi) (x) I - I``.
 
     Args:
-        language: Under pi.
-        target: pi'.
+        language: The language under pi.
+        target: ``(styles,)``, pi'.
 
     Raises:
         InputError: An assumption does not hold; see `check_assumptions`.
@@ -99,9 +99,9 @@ def check_exact(
     """The exact case over random languages, and a control for each assumption.
 
     Args:
-        seed: The first of the languages' seeds.
-        seeds: How many languages.
-        longest: Of the texts that are compared, all of them, in words.
+        seed: The seed of the first language; the next languages have the next seeds.
+        seeds: The number of languages.
+        longest: The length, in words, up to which all texts are compared.
         progress: Called as ``progress("exact", done, total)``.
     """
     numbers = range(seed, seed + seeds)

@@ -20,8 +20,8 @@ class StyleShift:
     """A language and the chances of the styles it is to be steered to.
 
     Args:
-        base: The language, under pi.
-        target: ``(styles,)``, pi'.
+        base: The language before the change, under pi.
+        target: ``(styles,)``, the chances of the styles after the change, pi'.
     """
 
     base: Hmm
@@ -88,8 +88,8 @@ class TwoShifts:
         base: The language, ``pi = first (x) second``; style number ``first * styles of second +
             second``.
         first: ``(styles,)``, the chances of the first of the pair.
-        second: Those of the second.
-        targets: What the two are to become.
+        second: ``(styles,)``, the chances of the second of the pair.
+        targets: The chances of the first and of the second after the change.
     """
 
     base: Hmm

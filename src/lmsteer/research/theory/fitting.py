@@ -26,7 +26,7 @@ class ScoreFit:
     Args:
         matrix: ``(inputs, dim)``, B; of the many that score alike, the one without parts that
             change nothing.
-        kl: Mean KL from the truth there, in nats: the floor.
+        kl: The mean KL from the truth at this minimum, in nats: the floor.
     """
 
     matrix: Float64[Array, "inputs dim"]
@@ -68,15 +68,15 @@ def fit_scores(
     """Minimise the mean KL of ``softmax(base + inputs @ B @ table.T)`` from the truth over B.
 
     By Newton steps in a trust region (scipy's ``trust-exact``), from B = 0, in coordinates in which
-    inputs and table are orthonormal: what cannot be told apart is left out, and the rest is well
-    conditioned.
+    inputs and table are orthonormal: directions that make no difference are left out, and the rest
+    is well conditioned.
 
     Args:
-        base: Scores before the change.
-        inputs: What B reads in each context.
-        table: What it writes to: a row a word.
+        base: The scores before the change.
+        inputs: The row that B reads in each context.
+        table: The embeddings that B writes to, one row per word.
         truth: The distribution wanted in each context.
-        weights: Of the contexts; they sum to 1.
+        weights: The weights of the contexts; they sum to 1.
     """
     from scipy.optimize import minimize
 

@@ -1,7 +1,7 @@
-"""SWB, one learned offset a word whatever the context: its floor against that of a W.
+"""SWB, one learned offset per word whatever the context: its floor against that of a W.
 
 The soft word blacklist (a baseline of Han et al. 2024) adds a vector to the scores. Its best is
-found by convex optimisation, as is the best W of the linear model; both are measured on the same
+computed by convex optimisation, as is the best W of the linear model; both are measured on the same
 exact probabilities. An offset can say a word more often, but not say it elsewhere.
 """
 
@@ -29,13 +29,13 @@ FAMILIES: dict[str, tuple[Callable[[int], StyleShift], int]] = {
     "equal marginals": (ring_shift, LENGTH),
     "one word": (random_shift, 1),
 }
-BEST = "KL from π′, nats a word"
+BEST = "KL from π′, nats per word"
 _STEPS = 2000
 _ROUNDING = 1e-15  # of a KL; nothing is divided by less
 
 
 def best_offset(shift: StyleShift, contexts: Contexts) -> tuple[Float64[Array, " vocab"], float]:
-    """The offset with the least KL from the language under pi', and that KL in nats a word."""
+    """The offset with the least KL from the language under pi', and that KL in nats per word."""
     base = np.log(contexts.chances(shift.base))
     truth, weights = contexts.chances(shift.steered), contexts.weights(shift.steered)
     found = fit_scores(base, np.ones((len(base), 1)), np.eye(base.shape[1]), truth, weights)
@@ -81,8 +81,8 @@ def check_swb(seed: int = 0, *, seeds: int = SEEDS, progress: Progress | None = 
     """Best offset and fitted W over three families of languages.
 
     Args:
-        seed: The first of the languages' seeds.
-        seeds: How many languages of each family.
+        seed: The seed of the first language; the next languages have the next seeds.
+        seeds: The number of languages of each family.
         progress: Called as ``progress("swb", done, total)``.
     """
     numbered = [(family, number) for family in FAMILIES for number in range(seed, seed + seeds)]
