@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 ITERATIONS, GAMMA, KL_SCALE, GM_SCALE = 10, 1.0, 0.01, 0.9
 """Steps per token, the power of the gradient's norm that divides it, the weight of the KL to the
 base model, and the share of the moved model in the geometric mean: the authors' sentiment example
-(their README), and for the last, where that has 0.95, what Liu et al. 2021 compared with. On the bundled
-model 3 steps of 0.3 do what 10 of 0.1 do at a third of the time, but 3 of 0.5 no more than that."""
+(their README), and for the last, where that has 0.95, what Liu et al. 2021 compared with. On the
+bundled model 3 steps of 0.3 do what 10 of 0.1 do at a third of the time, but 3 of 0.5 no more."""
 
 Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, ``(rows, heads, seq, dim)``."""
