@@ -34,8 +34,9 @@ class Method(ABC):
     """Its name on the command line and in tables; a class without one is shared by methods."""
     source: ClassVar[str]
     """The paper, and how this implementation differs from it."""
-    order: ClassVar[int] = 100
-    """The method's place in tables and in "all": the smallest number comes first."""
+    order: ClassVar[int] = 1000
+    """The method's place in tables and in "all": the smallest number comes first.
+    Methods that do not say are the last ones, by their names."""
     in_paper: ClassVar[bool] = False
     """Whether "paper" includes it: the LM-Steer paper compares with it."""
     extra: ClassVar[str | None] = None
