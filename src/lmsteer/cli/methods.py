@@ -13,18 +13,7 @@ from .display import escape, out, print_json, progress_bars
 
 if TYPE_CHECKING:
     from ..metrics import Scorer
-    from ..research.comparison import Row
-
-PAPER = "lm-steer,swb,lora,dapt,dexperts,gedi,pplm,instruction"
-
-
-def names_of(methods: str) -> list[str]:
-    """``"all"``, ``"paper"``, or names with commas between."""
-    from ..research.comparison import METHODS
-
-    if methods == "all":
-        return list(METHODS)
-    return [name.strip() for name in (PAPER if methods == "paper" else methods).split(",")]
+    from ..research.comparison import MethodRow
 
 
 def compare_methods(
@@ -43,13 +32,15 @@ def compare_methods(
     json_: bool,
 ) -> None:
     """Compare, then write the report and say where it is."""
-    from ..research.comparison import Goal, Settings, compare, write_report
+    from ..research.comparison import Goal, Settings, compare, method_names, write_report
     from ..research.evaluation import environment
 
     if learn is None:
         raise InputError("--methods needs --learn FILE: the labelled texts that methods learn from")
     examples = read_examples(learn)
     neutral, sentences = read_given(*given)
+    instructions = settings.pop("instructions")
+    options = {} if instructions is None else {"instructions": instructions}
     style = next(iter(scorers))
     goals = (
         {"detox": Goal(1, f"{style}.any", True)}
@@ -59,11 +50,12 @@ def compare_methods(
     facts |= {
         "examples": len(examples),
         **settings,
+        **options,
         **environment(),
     }
     with progress_bars(quiet=json_) as progress:
 
-        def done(row: Row) -> None:
+        def done(row: MethodRow) -> None:
             if not json_:
                 out.print(
                     f"{escape(row.name)}: fitted in {row.seconds:.0f} s, writes at "
@@ -73,12 +65,12 @@ def compare_methods(
         rows = compare(
             model,
             tokenizer,
-            names_of(methods),
+            method_names([name.strip() for name in methods.split(",")]),
             examples,
             prompts,
             scorers,
             signs=[goal.sign for goal in goals.values()],
-            settings=Settings(**settings, neutral=neutral, sentences=sentences),
+            settings=Settings(**settings, neutral=neutral, sentences=sentences, options=options),
             worst=worst,
             folder=folder / "methods",
             progress=progress,
