@@ -86,7 +86,11 @@ def main() -> None:
     lines += ["", f"![every pair]({name}.png)"]
     setting.write(name, plain, lines)
     grid_figure(
-        setting.RESULTS / f"{name}.png", STYLES, STRENGTHS, lines_of, [*SCORERS, "perplexity"]
+        setting.RESULTS / f"{name}.png",
+        STYLES,
+        (STRENGTHS, STRENGTHS),
+        lines_of,
+        [*SCORERS, "perplexity"],
     )
 
 

@@ -3,7 +3,7 @@
 python experiments/paper/tables.py sentiment --work WORK
 python experiments/paper/tables.py detox --work WORK
 
-Reads ``WORK/TASK/comparison.json``, which `lmsteer evaluate --methods ... --out WORK/TASK` writes
+Reads ``WORK/TASK/comparison.json``, which `lmsteer compare ... --out WORK/TASK` writes
 (README.md has the whole command), and writes `results/TASK.md`, with the `.json` and the `.png`.
 """
 
