@@ -115,9 +115,3 @@ def test_commands_named_in_passing_exist_with_their_options(page):
         for word in words:
             if word.startswith("--"):
                 assert word in known[name], f"{page.name}: {text}"
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_python_block_compiles(page):
-    for code in blocks(page.read_text(), {"python", "py"}):
-        compile(code, str(page), "exec")
