@@ -345,3 +345,53 @@ def test_compare_sets_methods_side_by_side(capsys, folder, data, tmp_path):
     sentences.write_text("text,verdict\nit is good.,1\n")
     code, _, err = run(capsys, *options)
     assert (code, "columns text and acceptable" in err) == (2, True)
+
+
+def test_the_demo_prints_one_json_document(capsys, folder, tmp_path, monkeypatch, examples):
+    rows = examples * 2
+    monkeypatch.setattr("lmsteer.text.read_examples", lambda *given: rows)
+    out_folder = tmp_path / "steer"
+    code, out, err = run(capsys, "demo", "--model", folder, "--out", out_folder, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [row["strength"] for row in told["effect"]] == [-3, 0, 3]
+    assert (out_folder / "steer.json").exists()
+
+
+def test_calibrate_writes_to_a_folder_of_its_own_if_asked(capsys, folder, trained, tmp_path):
+    few = ("--model", folder, "--tokens", 4, "--samples", 1, "--json")
+    before = (trained / "steer.json").read_text()
+    out_folder = tmp_path / "calibrated"
+    code, out, err = run(capsys, "calibrate", trained, "--out", out_folder, *few)
+    assert code == 0, err
+    assert json.loads(out)["safe"]
+    assert (trained / "steer.json").read_text() == before
+    options = ("--prompt", "it is", "--tokens", 2, "--model", folder, "--json")
+    code, out, _ = run(capsys, "generate", f"{out_folder}=+auto", *options)
+    assert code == 0
+    code, out, _ = run(capsys, "generate", trained, *options)  # a name alone is strength 1
+    assert [row["strengths"] for row in json.loads(out)] == [{"taste": 1.0}]
+
+
+def test_compose_prints_what_it_made(capsys, moods, tmp_path):
+    one, other = moods
+    specs = (f"{one}=2", other)
+    code, out, err = run(capsys, "compose", *specs, "--out", tmp_path / "sum", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["strengths"] == {"mood#1": 2.0, "mood#2": 1.0}
+    (pair,) = told["interference"]
+    assert pair["steers"] == ["mood#1", "mood#2"]
+    assert -1 <= pair["cosine"] <= 1
+
+
+def test_a_sweep_takes_strengths_of_its_own(capsys, folder, moods):
+    few = ("--model", folder, "--count", 1, "--samples", 1, "--tokens", 2, "--scorer", "vader")
+    code, out, err = run(capsys, "sweep", f"{moods[0]}=-1,0.5", *few, "--json")
+    assert code == 0, err
+    assert [row["strength"] for row in json.loads(out)["rows"]] == [-1, 0.5]
+    specs = (f"{moods[0]}=3", f"{moods[1]}.domain")
+    code, out, err = run(capsys, "grid", *specs, *few, "--points", 2, "--json")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [list(row["strengths"].values()) for row in rows] == [[3, -2], [3, 2]]

@@ -2,13 +2,21 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from command_tree import PROGRAM, commands, parse
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "experiments").glob("**/README.md")),
+]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 BLOCK = re.compile(r"^( *)```([\w-]*)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 SHELLS = {"", "sh", "bash", "shell", "console", "text"}
 OURS = re.compile(r"(^|[\s$(;|&])lmsteer(\.cli)?[\s);]")
@@ -64,7 +72,7 @@ def faults(text):
                 yield f"{shlex.join(words)}: {error}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_command_on_a_page_parses(page):
     assert list(faults(page.read_text())) == []
 
@@ -102,7 +110,7 @@ def test_what_can_be_typed_is_no_fault():
     assert list(faults(f"```sh\n{script}```\n")) == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_named_in_passing_exist_with_their_options(page):
     known = {
         name: {o for p in c.params for o in (*p.opts, *p.secondary_opts)} for name, c in commands()
@@ -115,3 +123,23 @@ def test_commands_named_in_passing_exist_with_their_options(page):
         for word in words:
             if word.startswith("--"):
                 assert word in known[name], f"{page.name}: {text}"
+
+
+EXAMPLES = {
+    name: shlex.split(re.search(r"Example: lmsteer (.*)", command.help)[1])
+    for name, command in commands()
+}
+
+
+@pytest.mark.slow
+def test_the_examples_of_help_texts_run_as_typed(tmp_path):
+    """In one folder, in order; what needs a file or an account of the user's is left out."""
+    for name in (name for name in EXAMPLES if name not in ("import", "push")):
+        done = subprocess.run(
+            [sys.executable, "-m", "lmsteer.cli", *EXAMPLES[name]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (EXAMPLES[name], done.stderr)

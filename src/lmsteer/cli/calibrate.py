@@ -51,7 +51,7 @@ def calibrate(
     there, and kl:0.5 is the strength at which the steered model is 0.5 nats per token away from
     its base.
 
-    Example: lmsteer calibrate ./sentiment --model gpt2
+    Example: lmsteer calibrate sentiment --out calibrated
     """
     from ..recipes import calibrate as measure
 
