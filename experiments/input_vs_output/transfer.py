@@ -29,7 +29,7 @@ from lmsteer.alignment.transport import TransferWarning
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 STRENGTHS = (-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 RATIOS = (1.05, 1.1, 1.25)

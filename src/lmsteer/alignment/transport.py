@@ -193,8 +193,7 @@ def _factor(steer: Steer, carried: Steer, theirs: Side, ours: Side) -> float:
     grid = [0.0, *(2.0**k for k in range(-6, 9))]
     signed = [s * sign for sign in (-1, 1) for s in grid]
     table = divergence(ours.head, few[1].to(ours.head.weight), carried, signed)
-    rows = [{"strength": s, "kl": kl} for s, kl in table.items()]
-    sides = [strength_at_kl(rows, wanted[sign], sign) for sign in (-1.0, 1.0)]
+    sides = [strength_at_kl(table, wanted[sign], sign) for sign in (-1.0, 1.0)]
     return float((sides[0] * sides[1]) ** 0.5)
 
 

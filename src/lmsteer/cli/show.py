@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from ..steer import Steer, strength_texts
-from ..storage import FACTS, read_steer, shipped_steers
+from ..storage import FACTS, measured, read_steer, shipped_steers
 from .calibrate import describe_calibration
 from .display import escape, out, print_json
 from .options import MODEL, Json, Model, Name
@@ -65,18 +65,16 @@ def show(name: Name, model: Model = MODEL, json_: Json = False) -> None:
     """
     steer = read_name(name, model)
     if json_:
-        print_json({**facts_of(steer), "record": dict(steer.record)})
+        print_json({**facts_of(steer), **measured(steer), "record": dict(steer.record)})
         return
     for key, value in facts_of(steer).items():
         out.print(f"{key:>10}  {escape(str(value))}")
-    if "data" in steer.record:
-        describe(steer.record)
-    if "calibration" in steer.record:
-        describe_calibration(steer.record["calibration"])
-    if "effect" in steer.record:
-        effect = steer.record["effect"]
-        texts = strength_texts([row["strength"] for row in effect["rows"]])
+    describe(steer)
+    if steer.calibration is not None:
+        describe_calibration(steer.calibration)
+    if effect := steer.effect:
+        texts = strength_texts([row.strength for row in effect.rows])
         rates = ", ".join(
-            f"{text}: {row['rate']:.0%}" for text, row in zip(texts, effect["rows"], strict=True)
+            f"{text}: {row.rate:.0%}" for text, row in zip(texts, effect.rows, strict=True)
         )
-        out.print(f"{escape(effect['style'])}, {effect['texts']} texts per strength: {rates}")
+        out.print(f"{escape(effect.style)}, {effect.texts} texts per strength: {rates}")

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputError
 from ..steer import Steer, check_name, name_of_folder
-from ..storage import check_writable, working
+from ..storage import check_writable, measured, working
 from ..text import read_examples
 from .display import err, escape, print_json
 from .opening import open_model
@@ -217,11 +217,14 @@ def train(
 
 def _report(steers: list[Steer], folders: list[Path], model: str, *, json_: bool) -> None:
     if json_:
-        told = [{"out": str(f), **s.record} for s, f in zip(steers, folders, strict=True)]
+        told = [
+            {"out": str(folder), **steer.record, **measured(steer)}
+            for steer, folder in zip(steers, folders, strict=True)
+        ]
         print_json(told[0] if len(told) == 1 else told)
         return
     for steer, folder in zip(steers, folders, strict=True):
-        describe(steer.record)
+        describe(steer)
         err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
     command = ["lmsteer", "generate", f"{folders[0]}=2", "--model", model]
     err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError
-from ..steer import check_name, unique_file_names
+from ..steer import Steer, check_name, read_provenance, unique_file_names
 from .display import err, progress_bars
 
 
@@ -76,30 +76,29 @@ def for_self_training(options: Mapping[str, Any], judge: str | None, texts: int)
     return {**kept, "judge": load_scorer(judge) if judge else None, "texts": texts}
 
 
-def describe(record: Mapping[str, Any]) -> None:
-    """Print the record of a training in a few lines, with what a user should know of the data."""
-    facts = record
-    data, held_out = facts["data"], facts.get("held_out")
+def describe(steer: Steer) -> None:
+    """Say how a steer was made in a few lines, with what a user should know of the data."""
+    told = read_provenance(steer.record)
+    if (data := told.data) is None:
+        return
     err.print(
-        f"{data['texts']} texts ({data['positive']} positive, {data['negative']} negative, "
-        f"{data['neutral']} neutral), {data['tokens']} target tokens, {facts['seconds']:.1f} s"
+        f"{data.texts} texts ({data.positive} positive, {data.negative} negative, "
+        f"{data.neutral} neutral), {data.tokens} target tokens, {told.seconds:.1f} s"
     )
-    if data["truncated"]:
-        err.print(f"[yellow]{data['truncated']} texts were cut to the model's context[/]")
-    if data["skipped"]:
-        err.print(
-            f"[yellow]{data['skipped']} texts hold no token to learn from and were left out[/]"
-        )
-    few, many = sorted((data["positive"], data["negative"]))
-    if few and many > 3 * few and not facts["balance"]:
+    if data.truncated:
+        err.print(f"[yellow]{data.truncated} texts were cut to the model's context[/]")
+    if data.skipped:
+        err.print(f"[yellow]{data.skipped} texts hold no token to learn from and were left out[/]")
+    few, many = sorted((data.positive, data.negative))
+    if few and many > 3 * few and not told.balance:
         err.print(
             "[yellow]one class is much larger than the other; --balance counts both the same[/]"
         )
-    if "calibration" in facts:
-        low, high = facts["calibration"]["safe"]
+    if steer.calibration is not None:
+        low, high = steer.calibration.safe
         err.print(f"strengths from {low:+.2f} to {high:+.2f} keep the text fluent")
-    if held_out:
+    if held_out := told.held_out:
         err.print(
-            f"held-out NLL {held_out['nll_base']:.3f} -> {held_out['nll']:.3f} nats per token "
-            f"({held_out['tokens']} tokens)"
+            f"held-out NLL {held_out.nll_base:.3f} -> {held_out.nll:.3f} nats per token "
+            f"({held_out.tokens} tokens)"
         )

@@ -17,10 +17,10 @@ from torch import Tensor
 from ..errors import InputError, UnsupportedError
 from ..model import decoder_start, steered_rows
 from ..steer import Site, Steer
-from ..storage import base_model
+from ..storage import front_matter, steer_lines
 from ..text import markdown
 from .checkpoint import INDEX, Checkpoint
-from .notes import baked_in, fresh_folder, steer_lines
+from .notes import baked_in, base_of, fresh_folder
 
 _ROWS_A_CHUNK = 8192
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -170,14 +170,10 @@ def _configure(path: Path, *, untied: bool, dtype: str | None) -> None:
 
 
 def _card(checkpoint: Checkpoint, facts: list[dict[str, Any]]) -> str:
-    base = str(checkpoint.model.config._name_or_path)
-    named = base.count("/") == 1 and not Path(base).exists()
+    base, on_hub = base_of(checkpoint)
     lines = [
-        "---",
-        "tags: [lm-steer, steering]",
-        *(base_model(base) if named else []),
-        "---",
-        f"# {markdown(base if named else Path(base).name)}, steered",
+        *front_matter(["lm-steer", "steering"], base=on_hub),
+        f"# {markdown(base)}, steered",
         "",
         "The model with these steers in its word tables, at fixed strengths (lmsteer; LM-Steer, "
         "Han et al., ACL 2024):",

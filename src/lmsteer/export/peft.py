@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +20,10 @@ from torch import Tensor
 from ..errors import InputError, MissingExtraError, UnsupportedError
 from ..model import decoder_start, head_of, input_tables, untie
 from ..steer import Steer, compose
-from ..storage import base_model
+from ..storage import front_matter, steer_lines
 from ..text import code, markdown
 from .checkpoint import Checkpoint
-from .notes import baked_in, fresh_folder, steer_lines
+from .notes import baked_in, base_of, fresh_folder
 
 _ROWS_A_CHUNK = 8192
 TIED_NOTE = (
@@ -168,17 +167,12 @@ def guard_merging(model: Any) -> Any:
 
 
 def _card(checkpoint: Checkpoint, facts: list[dict[str, Any]], lost: float) -> str:
-    base = str(checkpoint.model.config._name_or_path)
-    named = base.count("/") == 1 and not Path(base).exists()
+    base, on_hub = base_of(checkpoint)
     lines = [
-        "---",
-        "library_name: peft",
-        "tags: [lm-steer, steering, lora]",
-        *(base_model(base) if named else []),
-        "---",
+        *front_matter(["lm-steer", "steering", "lora"], library="peft", base=on_hub),
         f"# {markdown(' + '.join(f['name'] for f in facts))}",
         "",
-        f"A LoRA on the head of {code(base if named else Path(base).name)} that steers it "
+        f"A LoRA on the head of {code(base)} that steers it "
         "(lmsteer; LM-Steer, Han et al., ACL 2024). At adapter weight 1:",
         "",
         *steer_lines(facts),

@@ -25,7 +25,7 @@ from ..model import (
     token_nll,
 )
 from ..states import Progress, read_states
-from ..steer import Steer
+from ..steer import Steer, change
 from ..text import Encoded, encode_pairs
 
 if TYPE_CHECKING:
@@ -105,17 +105,17 @@ def _log_chances(
     strengths: Sequence[float],
 ) -> Tensor:
     hidden = hidden.to(head.weight)
-    change = hidden @ steer.P.to(hidden)
-    directions = head.weight @ steer.Q.to(hidden)
+    plain, P, Q = hidden, steer.P.to(hidden), steer.Q.to(hidden)
+    inner, directions = plain @ P, head.weight @ Q
     for part in always:
-        hidden = hidden + (hidden @ part.P.to(hidden)) @ part.Q.T.to(hidden)
+        hidden = part.shift(hidden, 1.0)
     found = torch.empty(len(hidden), len(strengths), device=hidden.device)
     # A few rows at a time: what all strengths read again and again stays in the cache.
     size = max(1, _SCORES_AT_ONCE // len(head.weight))
     for start in range(0, len(hidden), size):
         rows = slice(start, start + size)
         base = torch.nn.functional.linear(hidden[rows], head.weight, head.bias)
-        slope = change[rows] @ directions.T
+        slope = inner[rows] @ directions.T
         if head.softcap is None and head.scale != 1.0:
             base, slope = base * head.scale, slope * head.scale
         wanted = targets[rows, None]
@@ -132,6 +132,6 @@ def _log_chances(
     far = ~torch.isfinite(found).all(1)
     if bool(far.any()):  # strengths that take scores out of what exp can hold
         for column, strength in enumerate(strengths):
-            moved = hidden[far] + strength * change[far] @ steer.Q.T.to(hidden)
+            moved = hidden[far] + change(plain[far], P, Q, strength)
             found[far, column] = -token_nll(head, moved, targets[far])
     return found

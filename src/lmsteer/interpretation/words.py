@@ -146,7 +146,7 @@ def word_shifts(
     check_everywhere(steer, "comparing words")
     head = read_head(model)
     hidden = _last_states(model, tokenizer, prompts)
-    moved = hidden + strength * (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
+    moved = steer.shift(hidden, strength)
     change = torch.zeros(len(head.weight), dtype=torch.float64)
     chance = torch.zeros_like(change)
     with torch.no_grad():

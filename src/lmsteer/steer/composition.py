@@ -22,13 +22,13 @@ def compose(
     """One steer that at strength 1 does what the given ones do together.
 
     Args:
-        strengths: Signed strength of each; all of one site and model.
+        strengths: The signed strength of each steer; all steers are of one site and model.
         how: ``"sum"``, ``h + sum_i s_i h W_i``, what attaching them side by side does (the paper,
             section 3.4). ``"product"``, ``h (I + s_1 W_1) (I + s_2 W_2) ...`` in the order
             given, what the theory asks for when styles are independent: it differs by terms of
             second order in the strengths. As a steer the product is fixed at these strengths: at
             half of its strength it is not the product of the halves.
-        name: "a+b" by default.
+        name: What to call the steer; ``"a+b"`` by default.
 
     Raises:
         InputError: No steer, or an unknown `how`.

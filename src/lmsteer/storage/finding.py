@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import MismatchError, NotFoundError
 from ..model import check_fit
 from ..steer import Steer
-from .layout import FACTS
+from .facts import FACTS
 from .steers import read_steer
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import InputError, NotFoundError
 from ..steer import Steer
-from .layout import CARD, FACTS, TENSORS
+from .facts import FACTS
+from .layout import CARD, TENSORS
 from .steers import read_steer, save_steer
 
 

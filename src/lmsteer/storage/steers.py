@@ -13,8 +13,9 @@ from pathlib import Path
 from ..errors import ArtefactError, NotFoundError
 from ..steer import Steer
 from .card import card
+from .facts import FACTS, MOST_FACTS
 from .folders import check_place, place, tidy, writing
-from .layout import CARD, FACTS, MOST_FACTS, TENSORS, pack, unpack
+from .layout import CARD, TENSORS, pack, unpack
 
 _READS, _PAUSE = 3, 0.02
 
