@@ -97,7 +97,7 @@ def main() -> None:
             steer = steers(args.work, pairs[source][0], [name])[name]
             told: Any = {"texts": texts, "calibrate": False}
             carried = {
-                form: lmsteer.transfer(steer, pairs[source], pairs[target], form=form, **told)
+                form: lmsteer.transfer(pairs[source], pairs[target], steer, form=form, **told)
                 for form in FORMS[site]
             }
             for form, other in carried.items():
@@ -107,7 +107,7 @@ def main() -> None:
                 }
                 print(target, site, form, rows[f"{site}, {form}"]["at_ratio"], flush=True)
             if site == "input":
-                default = lmsteer.transfer(steer, pairs[source], pairs[target], **told)
+                default = lmsteer.transfer(pairs[source], pairs[target], steer, **told)
                 rows["states_is_two_sided"] = bool(
                     torch.equal(default.P, carried["two-sided"].P)
                     and torch.equal(default.Q, carried["two-sided"].Q)

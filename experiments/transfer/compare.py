@@ -137,7 +137,7 @@ def main() -> None:
     ]
 
     def carried(**options: Any) -> lmsteer.Steer:
-        return lmsteer.transfer(steer, source, pair, texts=texts, calibrate=False, **options)
+        return lmsteer.transfer(source, pair, steer, texts=texts, calibrate=False, **options)
 
     stem = "-to-".join(Path(name).name for name in (args.source, args.target))
     path = RESULTS / f"{args.style}-{stem}.json"

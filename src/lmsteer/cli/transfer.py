@@ -63,6 +63,7 @@ def transfer(
     Example: lmsteer transfer sentiment --target bundled-small --out sentiment-small
     """
     from ..alignment import transfer as carried
+    from ..steer import read_provenance
     from ..storage import check_writable
     from ..text import read_examples, read_prompts
 
@@ -74,9 +75,9 @@ def transfer(
     goal = open_model(target, device=device, dtype=dtype)
     with progress_bars(quiet=json_) as progress:
         found = carried(
-            read_name(name, source[0]),
             source,
             goal,
+            read_name(name, source[0]),
             form=form,
             texts=read_prompts(texts) if texts else None,
             examples=examples,
@@ -84,7 +85,7 @@ def transfer(
             progress=progress,
         )
     found.save(out_folder, force=force)
-    facts = found.record["transfer"]
+    facts = read_provenance(found.record).transfer or {}
     if json_:
         print_json(dict(facts))
         return

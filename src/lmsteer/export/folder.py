@@ -43,15 +43,15 @@ def export_folder(
     weights and in ``config.json``, so that only the steered site changes.
 
     Args:
-        checkpoint: From `open_checkpoint`.
-        strengths: Signed strength of each steer, or words for calibrated ones.
+        checkpoint: The model, from `open_checkpoint`.
+        strengths: The signed strength of each steer, or a word for a calibrated steer.
         path: The folder to make.
-        untie: Give a tied head a table of its own even where no strength asks for it: llama.cpp's
+        untie: Whether a tied head gets a table of its own even if no strength needs it: llama.cpp's
             converter then writes the head that adapters need.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for the weights written; their own
-            by default. The steered tables of a half-precision model are exact to 1e-4 in float32
-            alone.
-        force: Replace a folder that an export wrote.
+        dtype: The type of the weights that are written, ``"float32"``, ``"bfloat16"`` or
+            ``"float16"``; by default their own. The steered tables of a half-precision model are
+            exact to 1e-4 in float32 alone.
+        force: Whether a folder that an earlier export wrote is replaced.
 
     Returns:
         What was written: ``{"out", "files", "untied", "steers"}``.

@@ -43,7 +43,7 @@ def base_of(checkpoint: Checkpoint) -> tuple[str, str]:
 def fresh_folder(path: str | PathLike[str], *, force: bool) -> Iterator[Path]:
     """A folder to fill, whose files are moved to `path` together at the end, or not at all.
 
-    Of an earlier export the files that are not written again are removed; others never are.
+    Files of an earlier export that are not written again are removed; other files never are.
 
     Raises:
         InputError: `path` exists; only an earlier export is replaced, and only by `force`.
@@ -53,5 +53,5 @@ def fresh_folder(path: str | PathLike[str], *, force: bool) -> Iterator[Path]:
 
 
 def check_free(path: str | PathLike[str], *, force: bool) -> None:
-    """Raise InputError where `fresh_folder` would; call it before long work."""
+    """Raise InputError if `fresh_folder` would; call it before long work."""
     check_place(path, MARK, "an export", force=force)

@@ -1,4 +1,4 @@
-"""Log-likelihood of texts at many strengths from one pass of the trunk and one of the head.
+"""The log-likelihood of texts at many strengths, from one pass of the trunk and one of the head.
 
 Scores are affine in the strength: ``l_0 + s l_1`` with ``l_1 = (h P)(E Q)^T`` of low rank. So each
 strength after the first costs a sum of exponentials over the vocabulary, and no product.
@@ -34,12 +34,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """Texts judged by a steered model.
+    """How likely a steered model finds texts.
 
     Args:
-        encoded: Those that have a token to judge.
-        tokens: ``(tokens, strengths)`` log-probability of each target, in nats, float64.
-        strengths: Of the columns.
+        encoded: The texts that have a token to judge.
+        tokens: The log-probability of each target at each strength, ``(tokens, strengths)``, in
+            nats, float64.
+        strengths: The strength of each column.
     """
 
     encoded: Encoded
@@ -47,26 +48,26 @@ class Likelihood:
     strengths: tuple[float, ...]
 
     def column(self, strength: float) -> np.ndarray:
-        """``(tokens,)`` at one of the strengths."""
+        """The log-probability of each target at one of the strengths, ``(tokens,)``."""
         found: np.ndarray = self.tokens[:, self.strengths.index(strength)]
         return found
 
     def by_text(self, values: np.ndarray) -> list[np.ndarray]:
-        """Rows of each text of `encoded`, apart."""
+        """The rows of `values` that belong to each text of `encoded`."""
         return np.split(values, np.cumsum(self.encoded.target_counts.numpy())[:-1])
 
 
 def likelihood(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     strengths: Sequence[float],
     *,
     domain: bool,
     progress: Progress | None = None,
 ) -> Likelihood | None:
-    """Log-probability of every token at every strength; None where no text has one to judge.
+    """The log-probability of every token at every strength; None if no text has a token to judge.
 
     Raises:
         MismatchError: Another model's steer.

@@ -24,6 +24,7 @@ from .naming import unique_file_names as unique_file_names
 from .numerals import mix_texts as mix_texts
 from .numerals import strength_texts as strength_texts
 from .provenance import Provenance as Provenance
+from .provenance import lineage as lineage
 from .provenance import read_provenance as read_provenance
 from .sites import REACHES as REACHES
 from .sites import SITES as SITES

@@ -77,6 +77,7 @@ class Provenance:
         balance: Whether both signs of the label had the same total weight.
         source: Where the texts are from, or None where the record does not say.
         samples: Texts for the model card.
+        transfer: How the steer was carried from another model, or None where it was not.
     """
 
     data: Data | None
@@ -86,6 +87,7 @@ class Provenance:
     balance: bool
     source: str | None
     samples: tuple[Sample, ...]
+    transfer: Mapping[str, Any] | None
 
 
 def read_provenance(record: Mapping[str, Any]) -> Provenance:
@@ -99,6 +101,7 @@ def read_provenance(record: Mapping[str, Any]) -> Provenance:
         balance=record.get("balance", False),
         source=None if source is None else str(source),
         samples=tuple(_read(Sample, row) for row in record.get("samples", ())),
+        transfer=record.get("transfer"),
     )
 
 
@@ -108,6 +111,12 @@ def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
     It is a copy, so that two steers share no dictionary.
     """
     return {key: value for key, value in record.items() if key != "samples"}
+
+
+def lineage(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record still says how a steer was learned, after it was carried to a new model."""
+    kept = ("solver", "data", "held_out", "rank", "source", "transfer")
+    return {key: value for key, value in record.items() if key in kept}
 
 
 def scaled(record: Mapping[str, Any], factor: float) -> dict[str, Any]:

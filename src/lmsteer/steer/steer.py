@@ -158,20 +158,25 @@ class Steer:
         return replace(self, name=name)
 
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Singular value decomposition of the matrix, ``left @ diag(scale) @ right.T``, float64.
+        """The singular value decomposition of the matrix, ``left @ diag(scale) @ right.T``.
 
-        Through its small core: exact, and never forms a ``(dim, dim)`` matrix.
+        It is exact, in float64, and forms no ``(dim, dim)`` matrix.
 
         Returns:
-            ``(dim, rank)``, ``(rank,)`` falling, ``(dim, rank)``.
+            ``left``, ``(dim, rank)``; ``scale``, ``(rank,)``, from the largest to the smallest;
+            ``right``, ``(dim, rank)``.
         """
         return svd_of(self.P, self.Q)
 
     def truncate(self, rank: int) -> tuple[Steer, float]:
-        """Best approximation of lower rank, in the Frobenius norm of the matrix.
+        """The best approximation of lower rank, in the Frobenius norm of the matrix.
+
+        Args:
+            rank: The number of singular directions to keep, 1 to the steer's rank.
 
         Returns:
-            The steer (domain part untouched), and ``||W - W_rank|| / ||W||``, in [0, 1].
+            The steer, whose domain part is untouched, and what it loses: the relative error
+            ``||W - W_rank|| / ||W||``, in [0, 1].
         """
         check_rank(rank, self.rank)
         left, scale, right = self.svd()

@@ -135,7 +135,7 @@ def unpack(blob: bytes, text: bytes) -> Steer:
 
 
 def belongs(blob: bytes, facts: dict[str, Any]) -> bool:
-    """True when `facts` names the checksum of these tensors."""
+    """Whether `facts` names the checksum of these tensors."""
     return bool(hashlib.sha256(blob).hexdigest() == facts["sha256"])
 
 
@@ -144,13 +144,13 @@ def _base(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header(blob: bytes) -> dict[str, Any]:
-    """What the tensors' own file says of the steer; its form was checked by loading it."""
+    """What the header of the tensors' file says of the steer; loading it has checked its form."""
     size = int.from_bytes(blob[:8], "little")
     return dict(json.loads(blob[8 : 8 + size]).get("__metadata__") or {})
 
 
 def _check_tensors(facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Shapes and types as ``steer.json`` says, all numbers finite."""
+    """Raise unless shapes and types are what ``steer.json`` says, and all numbers are finite."""
     wanted = {"P": facts["rank"], "Q": facts["rank"]}
     if facts["domain"] is not None:
         wanted |= {"domain.P": facts["domain"]["rank"], "domain.Q": facts["domain"]["rank"]}
