@@ -39,7 +39,7 @@ from experiments.input_vs_output.setting import (
 from experiments.shared.text import clean, rows
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 from lmsteer.text.batch import padded
 from lmsteer.text.encoding import prompt_ids
 

@@ -17,7 +17,7 @@ from experiments.shared.text import rows
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 
 def main() -> None:

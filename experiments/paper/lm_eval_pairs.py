@@ -21,7 +21,7 @@ from lm_eval.tasks import TaskManager
 import lmsteer
 from experiments.input_vs_output.stability import agreement_pairs
 from lmsteer.metrics.sentences import text_losses
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 TASK = """task: agreement_pairs
 dataset_path: json

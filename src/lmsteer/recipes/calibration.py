@@ -1,20 +1,21 @@
 """`calibrate`: what each strength costs, so that nobody has to guess one.
 
-For each strength: the divergence KL(P_eps || P_0) in nats a token, and perplexity under the base
-model and distinct-2 of sampled text. From these the safe range, per sign.
+For each strength it measures the divergence KL(P_s || P_0) in nats per token, and the perplexity
+under the base model and the distinct-2 of sampled text. From these follows the safe range, which
+has an end on each side of 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..generation import by_mix, generate
-from ..metrics import Estimate, distinct, encode_records, perplexity, text_divergence
+from ..metrics import distinct, encode_records, perplexity, text_divergence
 from ..states import Progress
-from ..steer import Steer, safe_range
+from ..steer import Calibration, Cost, Steer, safe_range
 from ..text import read_prompts
 
 if TYPE_CHECKING:
@@ -41,25 +42,24 @@ def calibrate(
     """Measure what each strength costs, and keep the table with the steer.
 
     Args:
-        model: The steer's model.
-        tokenizer: The model's own.
-        steer: Left as it is; its domain part is not used.
-        prompts: Where the sampled text begins; 24 neutral prompts of the package by default.
-        strengths: Signed; 0 is added where it is missing.
-        samples: Texts sampled for each prompt and strength.
-        max_new_tokens: Length of each, in tokens.
-        top_p: Nucleus they are sampled from.
-        seed: Of the sampling.
-        batch_size: Rows generated at once.
+        model: The model that the steer was learned on.
+        tokenizer: The tokenizer of the model.
+        steer: The steer, which is left as it is; its domain part is not used.
+        prompts: The beginnings of the sampled texts; by default 24 neutral prompts of the package.
+        strengths: The signed strengths to measure; 0 is added where it is missing.
+        samples: The number of texts per prompt and strength.
+        max_new_tokens: The length of each text, in tokens.
+        top_p: The nucleus that tokens are sampled from.
+        seed: The seed of the sampling.
+        batch_size: The number of rows that are generated at once.
         progress: Called as ``progress("generate", done, total)``.
 
     Returns:
-        The same map with ``record["calibration"]``: ``rows``, one a strength with ``kl`` (exact,
-        over the positions of the unsteered samples), ``perplexity`` (of steered samples under
-        the base model) and ``distinct_2``; and ``safe``, ``[low, high]``, up to where, on each
-        side, perplexity stays within 1.5 times and distinct-2 above 0.9 times the unsteered
-        text's, interpolated between neighbouring strengths. Sampled figures are noisy: the
-        intervals stand beside them.
+        The same steer with a `Calibration`: the divergence (exact, over the positions of the
+        unsteered samples), and the perplexity and distinct-2 of sampled text at each strength.
+        Its safe range says up to where, on each side of 0, perplexity stays within 1.5 times and
+        distinct-2 above 0.9 times that of unsteered text, interpolated between neighbouring
+        strengths. Figures of samples are noisy: the table has their 95% intervals.
 
     Raises:
         InputError: No prompts, or no strength besides 0.
@@ -70,7 +70,7 @@ def calibrate(
         raise InputError("strengths must hold at least one number besides 0")
     chosen = read_prompts("bundled:neutral")[:PROMPTS] if prompts is None else list(prompts)
     # The map without its old table, which would warn of strengths that are being measured anew.
-    plain = replace(steer, record={})
+    plain = replace(steer, calibration=None)
     records = generate(
         model,
         tokenizer,
@@ -89,22 +89,27 @@ def calibrate(
     kl = text_divergence(model, encoded, plain, wanted)
     rows = []
     for strength, part in zip(wanted, parts, strict=True):
-        row: dict[str, Any] = {"strength": strength, "kl": kl[strength]}
-        row |= _figures("perplexity", perplexity(model, tokenizer, part))
-        row |= _figures("distinct_2", distinct(part, 2))
-        rows.append(row)
-    table = {
-        "rows": rows,
-        "safe": list(safe_range(rows)),
-        "positions": int(encoded.target_counts.sum()),
-        "prompts": len(chosen),
-        "samples": samples,
-        "tokens": max_new_tokens,
-        "top_p": top_p,
-        "seed": seed,
-    }
-    return replace(steer, record={**steer.record, "calibration": table})
-
-
-def _figures(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        fluency, variety = perplexity(model, tokenizer, part), distinct(part, 2)
+        rows.append(
+            Cost(
+                strength=strength,
+                kl=kl[strength],
+                perplexity=fluency.value,
+                perplexity_low=fluency.low,
+                perplexity_high=fluency.high,
+                distinct_2=variety.value,
+                distinct_2_low=variety.low,
+                distinct_2_high=variety.high,
+            )
+        )
+    table = Calibration(
+        rows=tuple(rows),
+        safe=safe_range(rows),
+        positions=int(encoded.target_counts.sum()),
+        prompts=len(chosen),
+        samples=samples,
+        tokens=max_new_tokens,
+        top_p=top_p,
+        seed=seed,
+    )
+    return replace(steer, calibration=table)

@@ -49,35 +49,35 @@ def self_train(
 ) -> Steer:
     """Learn a steer, let it and the model write, and learn from that too.
 
-    A first steer is learned from the examples. At strengths -3, 0 and 3 the model goes on from the
-    examples' first words; a judge labels what it wrote, between -1 and 1; the steer that is given
-    back learned from these texts and the examples together. On `bundled` it does more for the same
-    perplexity than `train` at small strengths, and varies less at large ones
+    A first steer is learned from the examples. At strengths -3, 0 and 3 the model continues the
+    first words of the examples, and a judge labels what it wrote, between -1 and 1. The steer that
+    is returned learned from these texts and the examples together. On `bundled` it does more for
+    the same perplexity than `train` at small strengths, and its texts vary less at large ones
     (experiments/paper/README.md has the figures).
 
     Args:
         model: A causal language model.
-        tokenizer: The model's own.
-        examples: With labels of both signs.
-        judge: Texts to scores in [-1, 1], above 0 towards the label 1; by default a classifier by
-            n-grams that learns from the examples (`metrics.scorer_of`). Do not judge the results
-            by the same one.
+        tokenizer: The tokenizer of the model.
+        examples: Labelled texts, with labels of both signs.
+        judge: A function from texts to scores in [-1, 1], which are above 0 towards the label 1.
+            By default it is a classifier by n-grams that learns from the examples
+            (`metrics.scorer_of`). Do not judge the results by the same one.
         name: What to call the steer; "steer" by default.
-        texts: How many the model writes.
-        max_new_tokens: Length of each, in tokens.
-        seed: Of the beginnings and of the sampling.
-        batch_size: Rows generated at once.
+        texts: The number of texts that the model writes.
+        max_new_tokens: The length of each text, in tokens.
+        seed: The seed of the beginnings and of the sampling.
+        batch_size: The number of rows that are generated at once.
         calibrate: Measure afterwards what each strength costs; see `lmsteer.calibrate`.
         progress: Called as ``progress(stage, done, total)``.
-        **options: Of `train`, for both steers: `rank`, `balance`, `weight`, `held_out`, ...
+        **options: Options of `train`, for both steers: `rank`, `balance`, `weight`, `held_out`, ...
 
     Returns:
-        The steer. Its record is `train`'s, with ``"self_training"``: how many texts of its own it
-        learned from, their labels, and the counts and the digest of the examples.
+        The steer. Its record is the one of `train`, and says under ``"self_training"`` how many
+        texts of its own the model wrote, their labels, and the counts and digest of the examples.
 
     Raises:
-        InputError: Examples of one sign only, an option that has no place here, or a judge that
-            calls every text the same.
+        InputError: Examples of one sign alone, an option that does not apply here, or a judge that
+            gives every text the same score.
     """
     strange = sorted(set(options) - OPTIONS)
     if strange:
