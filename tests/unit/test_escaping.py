@@ -21,7 +21,7 @@ from lmsteer.generation.records import Generation
 from lmsteer.interpretation.html import page
 from lmsteer.interpretation.spans import Evidence, Token
 from lmsteer.metrics.estimates import Estimate
-from lmsteer.research.evaluation.report import markdown as report
+from lmsteer.research.evaluation.document import markdown as report
 from lmsteer.steer.naming import CONTROLS
 from lmsteer.steer.steer import Fingerprint
 from lmsteer.storage.card import card

@@ -35,9 +35,7 @@ from .prompts import read_files
 from .tasks import Chosen, read_task
 
 if TYPE_CHECKING:
-    from ..research.comparison import Goal, Row
-
-PAPER = ("lm-steer", "swb", "lora", "dapt", "dexperts", "gedi", "pplm", "instruction")
+    from ..research.comparison import Goal, MethodRow
 
 
 def compare(
@@ -104,7 +102,7 @@ def compare(
 
     Example: lmsteer compare lm-steer swb sentiment --learn bundled:sentiment --count 5 --out report
     """
-    from ..research.comparison import Settings, write_report
+    from ..research.comparison import Settings, method_names, write_report
     from ..research.comparison import compare as compared
     from ..research.evaluation import environment
 
@@ -117,11 +115,12 @@ def compare(
         "seed": seed,
         "batch_size": batch_size,
         "slow_count": slow_count,
-        "instructions": read_instructions(instruction),
     }
+    own = {"instructions": read_instructions(instruction)} if instruction else {}
     kept: dict[str, Any] = {
         "neutral": read_neutral(neutral),
         "sentences": read_sentences(sentences),
+        "options": own,
     }
     examples = read_examples(learn)
     goals = _goals(chosen)
@@ -130,7 +129,7 @@ def compare(
         rows = compared(
             network,
             tokenizer,
-            names_of(methods),
+            method_names(methods),
             examples,
             read_files(files, count),
             chosen.scorers,
@@ -142,22 +141,12 @@ def compare(
             done=None if json_ else _tell,
         )
     facts = {"task": task, "model": model, "prompts": ", ".join(files), "examples": len(examples)}
-    facts |= {**settings, **environment()}
+    facts |= {**settings, **own, **environment()}
     write_report(out_folder, f"Methods on {Path(model).name}", rows, goals, facts)
     if json_:
         print_json([asdict(row) for row in rows])
     else:
         out.print(f"report: {escape(str(out_folder / 'comparison.md'))}", soft_wrap=True)
-
-
-def names_of(methods: list[str]) -> list[str]:
-    """The methods asked for, ``paper`` and ``all`` spelled out; what they share is taken once."""
-    from ..research.comparison import METHODS
-
-    several = {"paper": list(PAPER), "all": list(METHODS)}
-    sets = [name for method in methods if method in several for name in several[method]]
-    own = [method for method in methods if method not in several]
-    return [*dict.fromkeys(name for name in sets if name not in own), *own]
 
 
 def _goals(chosen: Chosen) -> dict[str, Goal]:
@@ -169,7 +158,7 @@ def _goals(chosen: Chosen) -> dict[str, Goal]:
     return {"positive": Goal(1, chosen.style, False), "negative": Goal(-1, chosen.style, True)}
 
 
-def _tell(row: Row) -> None:
+def _tell(row: MethodRow) -> None:
     out.print(
         f"{escape(row.name)}: fitted in {row.seconds:.0f} s; writing takes ×{row.decode:.2f} the "
         "time of the base model"

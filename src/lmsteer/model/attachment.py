@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..steer import Site, Steer, resolve_strength, warn_past_range
 from .hooks import Hook, before
 from .identity import check_fit
-from .positions import Part, Progress, Where, check_parts, check_where
+from .positions import Part, PositionTracker, Where, check_parts, check_where
 from .stack import stack
 from .tables import head_of, input_tables
 from .terms import Term
@@ -105,7 +105,7 @@ class Attachment:
         if not self.strengths:
             return
         check_parts(model, ((steer.site, part) for steer, part in self.where.items()))
-        inside, progress = unwrap(model), Progress(model)
+        inside, progress = unwrap(model), PositionTracker(model)
         watch = Watch(inside, progress, self.strengths, self.where)
         self._undo.append(before(inside, watch.before, with_kwargs=True))
         try:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, MismatchError
 from ..steer import Site, change
 from .hooks import Hook, after, before
-from .positions import Part, Progress
+from .positions import Part, PositionTracker
 from .stack import Stack
 
 
@@ -27,7 +27,7 @@ class Term:
     stack: Stack
     site: Site
     where: Part | Tensor
-    progress: Progress
+    progress: PositionTracker
     expand: int
     modules: InitVar[list[nn.Module]]
     thread: int = field(default_factory=threading.get_ident)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError
 from ..steer import Steer
-from .positions import Part, Progress
+from .positions import Part, PositionTracker
 from .wrappers import plain_layer, unwrap
 
 _Seat = tuple[tuple[str, ...], nn.Module, torch.Size]
@@ -30,7 +30,7 @@ class Watch:
     """
 
     model: nn.Module
-    progress: Progress
+    progress: PositionTracker
     strengths: Mapping[Steer, float | Tensor]
     where: Mapping[Steer, Part | Tensor]
 

@@ -135,7 +135,7 @@ def _learn_inputs(
             'where="prompt" steers the prompts, and at least one example has none: give '
             "Example(text, label, prompt), or --prompt-column"
         )
-    if prompt_only and encoded.sources is not None:
+    if prompt_only and encoded.encoder_inputs is not None:
         raise UnsupportedError(
             'where="prompt" is for causal models: of an encoder-decoder model it is not known '
             "which of its tables is reading"
