@@ -94,7 +94,7 @@ def _report(name: str) -> None:
             lines.append(f"| {b:+g} | {cells} |")
     lines += ["", f"![every pair]({name}.png)"]
     setting.write(name, facts, lines)
-    grid_figure(setting.RESULTS / f"{name}.png", STYLES, STRENGTHS, lines_of, SHOWN)
+    grid_figure(setting.RESULTS / f"{name}.png", STYLES, (STRENGTHS, STRENGTHS), lines_of, SHOWN)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ python -m experiments.paper.tables sentiment --work WORK
 python -m experiments.paper.tables detox --work WORK
 python -m experiments.paper.tables detox --report detox
 
-Reads ``WORK/TASK/comparison.json``, which `lmsteer evaluate --methods ... --out WORK/TASK` writes
+Reads ``WORK/TASK/comparison.json``, which `lmsteer compare ... --out WORK/TASK` writes
 (README.md has the whole command), and writes what the tables need of it to `results/TASK.json`;
 the table (`.md`) and the figure (`.png`) are drawn from that file, by `--report` alone as well.
 """
