@@ -33,8 +33,8 @@ class Data:
     negative: int
     neutral: int
     tokens: int
-    truncated: int
-    skipped: int
+    truncated: int = 0
+    skipped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,4 +125,5 @@ def scaled(record: Mapping[str, Any], factor: float) -> dict[str, Any]:
 
 
 def _read(kind: type[T], facts: Mapping[str, Any]) -> T:
-    return kind(**{field.name: facts[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: facts[name] for name in names if name in facts})
