@@ -31,6 +31,7 @@ from ..model import (
 )
 from ..steer import Steer
 from ..text import padded
+from .options import GenerateOptions
 from .sampling import Pick, Row
 
 if TYPE_CHECKING:
@@ -39,18 +40,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a batch is continued; see `generate`."""
+    """How a batch is continued: the options of `generate`, and what follows from the model."""
 
-    max_new_tokens: int
-    min_new_tokens: int = 0
-    beams: int = 1
-    where: str = "trained"
-    share_prompts: bool = True
+    told: GenerateOptions
     base: Head | None = None
     """The head, where the nucleus is the unsteered model's."""
     before: Mapping[Steer, float] = field(default_factory=dict)
-    """What was attached to the model before, by whoever calls."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    """The steers that the caller had attached to the model before."""
 
 
 def decode(
@@ -82,34 +78,40 @@ def decode(
     ids, mask = padded(encoded, pad, left=start is None)
     ids, mask = ids.to(input_device(model)), mask.to(input_device(model))
     defaults = writer.generation_config
+    told = how.told
     config = GenerationConfig(
-        max_new_tokens=how.max_new_tokens,
-        min_new_tokens=how.min_new_tokens or None,
+        max_new_tokens=told["max_new_tokens"],
+        min_new_tokens=told["min_new_tokens"] or None,
         do_sample=False,
-        num_beams=how.beams,
-        num_return_sequences=how.beams,
+        num_beams=told["beams"],
+        num_return_sequences=told["beams"],
         pad_token_id=pad,
         bos_token_id=defaults.bos_token_id,
         eos_token_id=defaults.eos_token_id,
         decoder_start_token_id=start,
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
-    options = dict(how.options)
+    options = dict(told["generate_kwargs"])
     with alone(model), evaluating(model), torch.inference_mode():
         if around(model) != how.before:
             raise InputError(
                 "steers were attached to this model, or detached from it, while it was writing: "
                 "its texts would no longer be what their records say"
             )
-        everywhere = _everywhere(model, batch, how.where)
+        everywhere = _everywhere(model, batch, told["where"])
         if not everywhere:
             _check_told_apart(options)
         # Read apart from its last token, a prompt would no longer be told from the response.
-        if everywhere and how.share_prompts and how.beams == 1 and options.get("use_cache", True):
+        if (
+            everywhere
+            and told["share_prompts"]
+            and told["beams"] == 1
+            and options.get("use_cache", True)
+        ):
             cache = _read_prompts(model, ids, mask, batch)
             options |= {} if cache is None else {cache_name(model): cache}
         with (
-            attach(model, by_row(batch), where=how.where, expand=how.beams),
+            attach(model, by_row(batch), where=told["where"], expand=told["beams"]),
             _unsteered(model, pick, how.base),
         ):
             output = writer.generate(

@@ -7,20 +7,23 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from typing_extensions import Unpack
 
+from .options import OPTIONS, GenerateOptions
 from .writing import Strengths, generate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@OPTIONS.documented
 def stream(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     *,
     strengths: Strengths = {},  # noqa: B006 - never changed
-    **options: Any,
+    **options: Unpack[GenerateOptions],
 ) -> Iterator[str]:
     """Continue one prompt, and hand out the text in pieces; joined they are `generate`'s text.
 
@@ -31,8 +34,8 @@ def stream(
         model: A causal or encoder-decoder language model.
         tokenizer: The model's own.
         prompt: One prompt.
-        strengths: Of each steer, as in `generate`.
-        **options: Of `generate`: `max_new_tokens`, `top_p`, `seed`, `chat`, ...
+        strengths: The strength of each steer, as in `generate`.
+        **options: See `GenerateOptions`.
 
     Yields:
         Pieces of the text, whole words mostly.
@@ -45,7 +48,10 @@ def stream(
         def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
             return torch.full((len(input_ids),), closed.is_set(), device=input_ids.device)
 
+    told = OPTIONS.fill(options, "stream")
     pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    ours = {"streamer": pieces, "stopping_criteria": StoppingCriteriaList([Closed()])}
+    told["generate_kwargs"] = {**told["generate_kwargs"], **ours}
     failures: list[BaseException] = []
 
     def write() -> None:
@@ -55,9 +61,7 @@ def stream(
                 tokenizer,
                 prompt,
                 strengths=strengths,
-                streamer=pieces,
-                stopping_criteria=StoppingCriteriaList([Closed()]),
-                **options,
+                **told,
             )
         except BaseException as error:  # handed on to whoever reads the pieces
             failures.append(error)

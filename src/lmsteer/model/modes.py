@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -32,16 +32,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Within the block no parameter of the model gathers a gradient; then each is as it was."""
-    asked = [p for p in model.parameters() if p.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
+def learning(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Within the block the given parameters alone gather gradients; then each is as it was."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    wanted = set(parameters)
+    for parameter in before:
+        parameter.requires_grad_(parameter in wanted)
     try:
         yield
     finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)
+        for parameter, asked in before.items():
+            parameter.requires_grad_(asked)
+            if parameter in wanted:
+                parameter.grad = None
+
+
+def frozen(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Within the block no parameter of the model gathers a gradient; then each is as it was."""
+    return learning(model, ())
 
 
 def autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:

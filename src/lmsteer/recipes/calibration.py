@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import Unpack
+
 from ..errors import InputError
-from ..generation import by_mix, generate
+from ..generation import SamplingOptions, by_mix, generate
 from ..metrics import Estimate, distinct, encode_records, perplexity, text_divergence
-from ..states import Progress
+from ..states import Options
 from ..steer import Steer, safe_range
 from ..text import read_prompts
 
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STRENGTHS = (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-PROMPTS, SAMPLES, TOKENS = 24, 4, 20
+PROMPTS, SAMPLES = 24, 4
+OPTIONS = Options(SamplingOptions, max_new_tokens=20, top_p=0.9)
 
 
+@OPTIONS.documented
 def calibrate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -32,11 +36,7 @@ def calibrate(
     prompts: Sequence[str] | None = None,
     strengths: Sequence[float] = STRENGTHS,
     samples: int = SAMPLES,
-    max_new_tokens: int = TOKENS,
-    top_p: float = 0.9,
-    seed: int = 0,
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    **options: Unpack[SamplingOptions],
 ) -> Steer:
     """Measure what each strength costs, and keep the table with the steer.
 
@@ -44,14 +44,11 @@ def calibrate(
         model: The steer's model.
         tokenizer: The model's own.
         steer: Left as it is; its domain part is not used.
-        prompts: Where the sampled text begins; 24 neutral prompts of the package by default.
-        strengths: Signed; 0 is added where it is missing.
-        samples: Texts sampled for each prompt and strength.
-        max_new_tokens: Length of each, in tokens.
-        top_p: Nucleus they are sampled from.
-        seed: Of the sampling.
-        batch_size: Rows generated at once.
-        progress: Called as ``progress("generate", done, total)``.
+        prompts: The beginnings of the sampled texts; by default 24 neutral prompts that come with
+            the package.
+        strengths: The signed strengths to measure; 0 is added where it is missing.
+        samples: The number of texts that are sampled per prompt and strength.
+        **options: See `SamplingOptions`. Every text has exactly `max_new_tokens` tokens.
 
     Returns:
         The same map with ``record["calibration"]``: ``rows``, one a strength with ``kl`` (exact,
@@ -65,6 +62,7 @@ def calibrate(
         InputError: No prompts, or no strength besides 0.
         UnsupportedError: An encoder-decoder model.
     """
+    told = OPTIONS.fill(options, "calibrate")
     wanted = sorted({0.0, *map(float, strengths)})
     if len(wanted) < 2:
         raise InputError("strengths must hold at least one number besides 0")
@@ -77,12 +75,8 @@ def calibrate(
         chosen,
         strengths=[{plain: strength} for strength in wanted],
         samples=samples,
-        max_new_tokens=max_new_tokens,
-        min_new_tokens=max_new_tokens,  # texts that end at once would say little
-        top_p=top_p,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
+        min_new_tokens=told["max_new_tokens"],  # texts that end at once would say little
+        **told,
     )
     parts = by_mix(records, len(wanted))
     encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])[0]
@@ -99,9 +93,9 @@ def calibrate(
         "positions": int(encoded.target_counts.sum()),
         "prompts": len(chosen),
         "samples": samples,
-        "tokens": max_new_tokens,
-        "top_p": top_p,
-        "seed": seed,
+        "tokens": told["max_new_tokens"],
+        "top_p": told["top_p"],
+        "seed": told["seed"],
     }
     return replace(steer, record={**steer.record, "calibration": table})
 

@@ -11,27 +11,37 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from typing_extensions import Unpack
 
 from ..errors import InputError
-from ..generation import generate
+from ..generation import SamplingOptions, generate
 from ..metrics import Scorer, scorer_of
-from ..states import Progress
+from ..states import Options
 from ..steer import Steer
 from ..text import Example, summary
+from ..training import TextOptions
 from .training import train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOP_P = 0.95
 STRENGTHS = (-3.0, 0.0, 3.0)
-"""Of the first steer, so that both sides are among what is written."""
+"""The strengths of the first steer at which the model writes: texts of both signs, and neutral
+ones."""
 WORDS = (2, 6)
-OPTIONS = {"rank", "fast", "domain", "weight", "balance", "held_out", "salt", "max_length"}
-OPTIONS |= {"ridge", "memory"}
 
 
+class SelfTrainOptions(TextOptions, SamplingOptions, total=False):
+    """The options of `self_train`: of what is learned, and of what the model writes."""
+
+
+OPTIONS = Options(SelfTrainOptions, max_new_tokens=20, top_p=0.95, batch_size=128)
+_LEARNING, _WRITING = Options(TextOptions), Options(SamplingOptions)
+
+
+@OPTIONS.documented
 def self_train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -40,12 +50,8 @@ def self_train(
     judge: Scorer | None = None,
     name: str | None = None,
     texts: int = 12_000,
-    max_new_tokens: int = 20,
-    seed: int = 0,
-    batch_size: int = 128,
     calibrate: bool = True,
-    progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SelfTrainOptions],
 ) -> Steer:
     """Learn a steer, let it and the model write, and learn from that too.
 
@@ -59,17 +65,13 @@ def self_train(
         model: A causal language model.
         tokenizer: The model's own.
         examples: With labels of both signs.
-        judge: Texts to scores in [-1, 1], above 0 towards the label 1; by default a classifier by
-            n-grams that learns from the examples (`metrics.scorer_of`). Do not judge the results
-            by the same one.
-        name: What to call the steer; "steer" by default.
-        texts: How many the model writes.
-        max_new_tokens: Length of each, in tokens.
-        seed: Of the beginnings and of the sampling.
-        batch_size: Rows generated at once.
-        calibrate: Measure afterwards what each strength costs; see `lmsteer.calibrate`.
-        progress: Called as ``progress(stage, done, total)``.
-        **options: Of `train`, for both steers: `rank`, `balance`, `weight`, `held_out`, ...
+        judge: A function from texts to scores in [-1, 1], above 0 towards the label 1; by default
+            a classifier by n-grams that learns from the examples (`metrics.scorer_of`). Do not
+            judge the results by the same one.
+        name: The name of the steer; "steer" by default.
+        texts: The number of texts that the model writes.
+        calibrate: Whether to measure afterwards what each strength costs; see `lmsteer.calibrate`.
+        **options: See `SelfTrainOptions`. Those of `train` hold for both steers.
 
     Returns:
         The steer. Its record is `train`'s, with ``"self_training"``: how many texts of its own it
@@ -79,18 +81,14 @@ def self_train(
         InputError: Examples of one sign only, an option that has no place here, or a judge that
             calls every text the same.
     """
-    strange = sorted(set(options) - OPTIONS)
-    if strange:
-        raise InputError(
-            f"self-training does not take {', '.join(strange)}; it takes "
-            f"{', '.join(sorted(OPTIONS))}, and acts at the output site"
-        )
+    told = OPTIONS.fill(options, "self_train")
+    learning = _LEARNING.part(told)
     if texts < len(STRENGTHS):
         raise InputError(f"texts must be at least {len(STRENGTHS)}, was: {texts}")
-    told = "the caller's" if judge else "n-grams of the examples"
+    judged_by = "the caller's" if judge else "n-grams of the examples"
     judge = judge or scorer_of(examples)
-    first = train(model, tokenizer, examples, calibrate=False, progress=progress, **options)
-    draw = random.Random(seed)
+    first = train(model, tokenizer, examples, calibrate=False, **learning)
+    draw = random.Random(told["seed"])
     drawn = draw.choices(list(examples), k=-(-texts // len(STRENGTHS)))
     beginnings = [" ".join(e.text.split()[: draw.randint(*WORDS)]) for e in drawn]
     different = list(dict.fromkeys(beginnings))
@@ -100,11 +98,7 @@ def self_train(
         different,
         strengths=[{first: strength} for strength in STRENGTHS],
         samples=-(-texts // (len(STRENGTHS) * len(different))),
-        max_new_tokens=max_new_tokens,
-        top_p=TOP_P,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
+        **_WRITING.part(told),
     )
     records = [r for r in draw.sample(records, texts) if r.text.strip()]
     labels = [float(min(1.0, max(-1.0, s))) for s in judge([r.text for r in records])]
@@ -114,20 +108,12 @@ def self_train(
             "can be learned from that"
         )
     own = [Example(r.text, y, r.prompt) for r, y in zip(records, labels, strict=True)]
-    steer = train(
-        model,
-        tokenizer,
-        [*examples, *own],
-        name=name,
-        calibrate=calibrate,
-        progress=progress,
-        **options,
-    )
+    steer = train(model, tokenizer, [*examples, *own], name=name, calibrate=calibrate, **learning)
     record = {
         "texts": len(own),
-        "judge": told,
+        "judge": judged_by,
         "mean_label": sum(labels) / len(labels),
-        "seed": seed,
+        "seed": told["seed"],
         "examples": summary(examples),
     }
     return replace(steer, record={**steer.record, "self_training": record})

@@ -3,6 +3,12 @@
 from .cache import Keep as Keep
 from .hidden import read_states as read_states
 from .losses import target_losses as target_losses
+from .options import Check as Check
+from .options import JobOptions as JobOptions
+from .options import Option as Option
+from .options import Options as Options
+from .options import among as among
+from .options import at_least as at_least
 from .processes import Workers as Workers
 from .processes import joined as joined
 from .processes import workers as workers

@@ -80,6 +80,15 @@ def mixed_batches(
     return found
 
 
+def endless_batches(
+    encoded: Encoded, texts: Sequence[int], size: int, seed: int
+) -> Iterator[list[int]]:
+    """`mixed_batches` of the given texts, again and again, in another order each time."""
+    shuffler = random.Random(seed)
+    while True:
+        yield from mixed_batches(encoded, texts, size, shuffler)
+
+
 def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:
     """The given texts as one batch."""
     input_ids, mask = padded([encoded.ids[i] for i in texts], encoded.pad_id)

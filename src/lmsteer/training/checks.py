@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from ..errors import InputError
 from ..model import check_fit
-from ..states import States
 from ..steer import Reach, Site, Steer
 from ..text import Example
-from .objective import Map
 
 
 def check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
@@ -52,14 +49,3 @@ def check_start(
             f"start= takes a steer that acts on what the new one is to act on: {start.name!r} was "
             f"trained with where={start.where!r}, here where={where!r} was asked for"
         )
-
-
-def start_map(start: Steer | None, states: States, *, domain: bool) -> Map | None:
-    """The matrices of the steer that a fit begins at; None for the base model."""
-    if start is None:
-        return None
-    parts = [start.matrix()]
-    if domain:
-        part = start.domain
-        parts.append(torch.zeros_like(parts[0]) if part is None else part.matrix())
-    return Map(torch.stack(parts).to(Map.zeros(states, domain=domain).parts), domain)

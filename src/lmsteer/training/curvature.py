@@ -55,15 +55,15 @@ class Curvature:
             (self.right * self.right_values) @ self.right.T
         )
 
-    def solver(self, damping: float) -> Solver:
-        """Applies ``(A (x) B + damping * mean)^-1``."""
+    def damped_inverse(self, damping: float) -> DampedInverse:
+        """What applies ``(A (x) B + damping * mean)^-1``."""
         scale = self.left_values[:, None] * self.right_values[None] + damping * self.mean
-        return Solver(self, scale)
+        return DampedInverse(self, scale)
 
 
 @dataclass(frozen=True, eq=False)
-class Solver:
-    """The damped inverse of a curvature."""
+class DampedInverse:
+    """The inverse of a curvature, damped so that it exists."""
 
     curvature: Curvature
     scale: Float[Tensor, "inputs dim"]

@@ -1,76 +1,75 @@
-"""From the learned matrices to steers: how many directions to keep, and which."""
+"""How many directions of a learned map are kept, and which."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
-from ..model import Head, fingerprint
-from ..states import States
-from ..steer import Steer
-from .curvature import Curvature, Directions
-from .objective import Map, mean_nll
+from ...model import Head
+from ...states import States
+from ...steer import Steer
+from ..curvature import Curvature, Directions
+from ..objective import Map, mean_nll
+from .problem import Fitted, Problem, few
 
 RANK_TOLERANCE = 0.002
 """Nats a token that the default rank may lose on held-out text against the best rank tried."""
 LEAST_RANK = 4
 
 
-def to_steers(
-    model: nn.Module,
-    head: Head,
+def fitted(
+    problem: Problem,
     learned: Map,
-    curvature: Curvature | None,
+    head: Head,
     held_out: States | None,
-    rank: int | None,
-    names: Sequence[str],
-    record: dict[str, Any],
-) -> tuple[list[Steer], Map]:
-    """The steers of a learned map, one a name, and the map that their factors make.
+    course: dict[str, Any],
+    curvature: Curvature | None = None,
+) -> Fitted:
+    """The result of a solver at the output site: the map cut to its rank, and judged.
 
     Args:
-        model: For the fingerprint.
-        head: Judges what a rank loses.
-        learned: At full rank; the styles in the order of `names`.
-        curvature: Where known, directions are cut by what they do to the loss, else by their
-            singular values.
-        held_out: What a rank is judged on; None keeps all directions unless `rank` is given.
-        rank: Directions to keep, or None to choose.
-        names: Of the steers.
-        record: Told what the ranks lost; each steer's own copy is told its rank.
+        problem: What was to be learned.
+        learned: The map at full rank.
+        head: The head that judges what a rank loses.
+        held_out: The held-out states; without them all directions are kept, unless a rank is asked
+            for.
+        course: How the fit went.
+        curvature: Where it is known, directions are cut by what they do to the loss; otherwise by
+            their singular values.
     """
-    mark = fingerprint(model, "output")
-    full, styles = learned.parts.shape[1], len(names)
+    record: dict[str, Any] = {
+        "solver": problem.options["solver"],
+        "processes": problem.processes.size,
+        "course": course,
+    }
+    rank, full = problem.options["rank"], learned.parts.shape[1]
+    judges = few(held_out)
     if curvature is None:
         plain = [Steer.from_matrix(matrix, rank) for matrix in learned.parts]
         factors = [(steer.P, steer.Q) for steer in plain]
     else:
         split = [Directions.of(m, curvature, i) for i, m in enumerate(learned.parts)]
         ranks = [rank or full] * len(split)
-        if rank is None and held_out is not None:
+        if rank is None and judges is not None:
 
             def loss(ranks: list[int]) -> float:
-                return mean_nll(head, held_out, _cut(split, ranks, learned))
+                return mean_nll(head, judges, _cut(split, ranks, learned))
 
+            styles = len(split) - learned.domain
             ranks, record["rank_nll"] = _fewest(loss, full, styles, domain=learned.domain)
         factors = [part.factors(kept) for part, kept in zip(split, ranks, strict=True)]
-    parts = torch.stack([P @ Q.T for P, Q in factors]).to(learned.parts)
-    steers = []
-    for number, name in enumerate(names):
-        domain = None
-        if learned.domain:
-            domain = Steer(
-                *factors[-1], f"{name}.domain", fingerprint=mark, record={"part": "domain"}
-            )
-        whole = learned.parts[number]
-        lost = float((whole - parts[number]).norm()) / (float(whole.norm()) or 1.0)
-        P, Q = factors[number]
-        told = {"kept": P.shape[1], "of": full, "relative_error": lost}
-        steers.append(Steer(P, Q, name, "output", domain, mark, {**record, "rank": told}))
-    return steers, Map(parts, learned.domain)
+    final = Map(torch.stack([P @ Q.T for P, Q in factors]).to(learned.parts), learned.domain)
+    each = []
+    for whole, part, (P, _) in zip(learned.parts, final.parts, factors, strict=True):
+        lost = float((whole - part).norm()) / (float(whole.norm()) or 1.0)
+        each.append({"rank": {"kept": P.shape[1], "of": full, "relative_error": lost}})
+    nll = None
+    if held_out is not None:
+        before, after = (mean_nll(problem.head, held_out, which) for which in (None, final))
+        nll = (before, after, len(held_out))
+    return Fitted(factors, record, each, nll)
 
 
 def _fewest(

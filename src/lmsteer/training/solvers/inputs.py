@@ -8,16 +8,15 @@ convex, and every step runs the trunk forwards and backwards.
 from __future__ import annotations
 
 import contextlib
-import random
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..model import (
+from ...errors import InputError, UnsupportedError
+from ...model import (
     Head,
     autocast,
     evaluating,
@@ -28,12 +27,12 @@ from ..model import (
     read_hidden,
     token_nll,
 )
-from ..states import Progress
-from ..steer import Steer
-from ..text import Batch, Encoded, batch_texts, mixed_batches, pad_batch
-from .checkpointing import checkpointed
-from .factors import Factors, first_factors
-from .objective import row_slopes
+from ...text import Batch, Encoded, batch_texts, endless_batches, pad_batch
+from ..checkpointing import checkpointed
+from ..descent import by_gradient, descend, warmed_up
+from ..factors import Factors, first_factors
+from ..objective import row_slopes
+from .problem import Fitted, Problem
 
 STEPS_A_PASS = 2  # passes over the texts, by default
 FEWEST_STEPS = 100
@@ -41,84 +40,89 @@ BATCH = 32
 RATE = 5e-3
 GUARD = 0.5
 """Longest change of an embedding at strength 1, as a share of the embedding, on average."""
-EVALUATIONS, PATIENCE = 8, 3
+EVALUATIONS, PATIENCE, WARM_UP = 8, 3, 10
 TOKENS_AT_ONCE = 4096
 JUDGED_ON = 4096
 
 
-def fit_inputs(
-    model: nn.Module,
-    head: Head,
-    encoded: Encoded,
-    kept: Sequence[int],
-    held_out: Sequence[int],
-    *,
-    rank: int | None,
-    domain: bool,
-    prompt_only: bool,
-    steps: int | None,
-    seed: int,
-    fast: bool,
-    checkpointing: bool,
-    start: Steer | None,
-    progress: Progress | None,
-) -> tuple[Factors, dict[str, Any]]:
-    """Minimise the NLL by Adam through the trunk; the best on held-out texts is kept.
+def fit_inputs(problem: Problem) -> Fitted:
+    """Minimise the NLL by Adam through the trunk; the best state on held-out texts is kept.
 
-    Args:
-        model: Frozen; left as it came.
-        head: Of the model, float32.
-        encoded: All texts.
-        kept: Numbers of those to learn from.
-        held_out: Numbers of those to stop by; none: the last step is taken.
-        rank: Columns of P and Q, 32 by default.
-        domain: Learn the domain part too.
-        prompt_only: Steer the prompts alone; the loss is on the texts after them, as always.
-        steps: Of at most 32 texts; by default two passes, 100 at least.
-        seed: Of the first P and of the order of the texts.
-        fast: Run the trunk in bf16 where the hardware has products of it.
-        checkpointing: Keep no activations inside the layers: less memory, a third more time.
-        start: A steer to begin at.
-        progress: Called as ``progress("fit", step, total)``.
-
-    Returns:
-        The factors, and the course: ``[seconds, step, held-out NLL]``.
+    Raises:
+        InputError: The prompts are to be steered, and a text has none.
+        UnsupportedError: The prompts of an encoder-decoder model are to be steered.
     """
-    began = time.perf_counter()
-    device = input_device(model)
-    dim = input_dim(model)
-    parts = encoded.labels.shape[1] + domain
-    factors = first_factors(dim, parts, rank, domain, prompt_only, seed, start, device)
-    leaves = [factors.P.requires_grad_(), factors.Q.requires_grad_()]
-    total = steps or max(FEWEST_STEPS, round(STEPS_A_PASS * len(kept) / BATCH))
-    optimiser = torch.optim.Adam(leaves, lr=RATE, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1.0, (step + 1) / 10) * (1 - step / total)
+    model, head, encoded, options = problem.model, problem.head, problem.encoded, problem.options
+    prompt_only = options["where"] == "prompt"
+    if prompt_only:
+        _check_prompts(encoded)
+    factors = first_factors(
+        input_dim(model),
+        problem.parts,
+        options["rank"],
+        options["domain"],
+        prompt_only,
+        options["seed"],
+        options["start"],
+        input_device(model),
     )
-    batches = _batches(encoded, kept, seed)
-    few = _few(encoded, held_out)
-    best, best_nll, since = factors.copy(), float("inf"), 0
-    course: list[list[float]] = []
-    done = 0
-    with evaluating(model), frozen(model), checkpointed(model, checkpointing):
-        for done in range(1, total + 1):
-            optimiser.zero_grad()
-            rows = _backward(model, head, encoded, next(batches), factors, fast=fast)
-            optimiser.step()
-            schedule.step()
-            factors.keep_short(rows, GUARD)
-            if progress:
-                progress("fit", done, total)
-            if few and (done % max(1, total // EVALUATIONS) == 0 or done == total):
-                nll = steered_nll(model, head, encoded.only(few), factors, fast=fast)
-                course.append([round(time.perf_counter() - began, 3), done, nll])
-                since = 0 if nll < best_nll else since + 1
-                if nll < best_nll:
-                    best, best_nll = factors.copy(), nll
-                if since == PATIENCE:
-                    break
-    learned = best if few else factors.copy()
-    return learned, {"steps": done, "held_out_nll": course, "guard": GUARD}
+    leaves = [factors.P.requires_grad_(), factors.Q.requires_grad_()]
+    total = options["steps"] or max(FEWEST_STEPS, round(STEPS_A_PASS * len(problem.kept) / BATCH))
+    optimiser = torch.optim.Adam(leaves, lr=RATE, betas=(0.9, 0.98))
+    batches = endless_batches(encoded, problem.kept, BATCH, options["seed"])
+    read: list[Tensor] = []
+
+    def slope(step: int) -> None:
+        rows = _backward(model, head, encoded, next(batches), factors, fast=options["fast"])
+        read[:] = [rows]
+
+    adam = by_gradient(optimiser, slope, warmed_up(optimiser, total, WARM_UP))
+
+    def move(step: int) -> None:
+        adam(step)
+        factors.keep_short(read[0], GUARD)
+
+    judges = encoded.only(_few(encoded, problem.tested)) if problem.tested else None
+    with evaluating(model), frozen(model), checkpointed(model, options["checkpointing"]):
+        went = descend(
+            leaves,
+            move,
+            total,
+            judge=None
+            if judges is None
+            else lambda: steered_nll(model, head, judges, factors, fast=options["fast"]),
+            every=max(1, total // EVALUATIONS),
+            patience=PATIENCE,
+            started=time.perf_counter(),
+            progress=options["progress"],
+        )
+    learned = factors.copy()
+    nll = None
+    if problem.tested:
+        texts = encoded.only(problem.tested)
+        before, after = (steered_nll(model, head, texts, which) for which in (None, learned))
+        nll = (before, after, int(texts.target_counts.sum()))
+    course = {"steps": went.steps, "held_out_nll": went.course, "guard": GUARD}
+    return Fitted(
+        list(zip(learned.P, learned.Q, strict=True)),
+        {"solver": "gradient", "course": course},
+        [{} for _ in learned.P],
+        nll,
+    )
+
+
+def _check_prompts(encoded: Encoded) -> None:
+    """Raise unless every text has a prompt that can be steered alone."""
+    if min(encoded.starts.tolist()) < 2:
+        raise InputError(
+            'where="prompt" steers the prompts, and at least one example has none: give '
+            "Example(text, label, prompt), or --prompt-column"
+        )
+    if encoded.sources is not None:
+        raise UnsupportedError(
+            'where="prompt" is for causal models: of an encoder-decoder model it is not known '
+            "which of its tables is reading"
+        )
 
 
 @torch.no_grad()
@@ -179,13 +183,6 @@ def _targets(hidden: Tensor, batch: Batch, encoded: Encoded) -> tuple[Tensor, Te
     weights = encoded.token_weights[batch.text][:, None].expand(is_target.shape)[is_target]
     rows = hidden[:, :-1][is_target.to(hidden.device)]
     return rows, batch.input_ids[:, 1:][is_target].to(rows.device), weights.to(rows.device)
-
-
-def _batches(encoded: Encoded, kept: Sequence[int], seed: int) -> Iterator[list[int]]:
-    """Texts of about one length together, in random order, for ever."""
-    shuffler = random.Random(seed)
-    while True:
-        yield from mixed_batches(encoded, kept, BATCH, shuffler)
 
 
 def _few(encoded: Encoded, texts: Sequence[int]) -> list[int]:
