@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-.PHONY: setup demo check test test-slow test-survival test-lowest test-engines test-engines-slow docs \
-	bench
+.PHONY: setup demo check test coverage test-slow test-survival test-lowest test-engines \
+	test-engines-slow docs bench
 
 setup: $(VENV)/.ready
 
@@ -21,7 +21,10 @@ check: setup
 	$(BIN)/ruff check src tests benchmarks experiments
 	$(BIN)/mypy
 
-test: setup  # and which lines of src they run
+test: setup
+	$(BIN)/pytest -m "not slow" -n auto
+
+coverage: setup  # the same, slower: which lines of src the tests run
 	$(BIN)/pytest -m "not slow" -n auto --cov=lmsteer --cov-report=term:skip-covered
 
 test-slow: setup
