@@ -30,9 +30,8 @@ from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.kl import divergence
-from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
-from lmsteer.states.hidden import read_states
+from lmsteer.states import encode_for, read_states
 from lmsteer.steer.strengths import strength_at_kl
 
 LEVELS = (0.05, 0.15, 0.4)
@@ -50,7 +49,8 @@ class Bench:
         self.prompts = lmsteer.read_prompts(f"bundled:{style.prompts}")[:prompts]
         base = self.write([{}])
         self.base = perplexity(self.model, self.tokenizer, base).value
-        batches = encode_records(self.model, self.tokenizer, base)[0]
+        texts, begun = [r.text for r in base], [r.prompt for r in base]
+        batches = encode_for(self.model, self.tokenizer, texts, begun)
         self.hidden = read_states(self.model, batches).hidden[::4]
 
     def train(self, examples: list[lmsteer.Example], **options: Any) -> lmsteer.Steer:

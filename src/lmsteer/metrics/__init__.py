@@ -4,6 +4,7 @@ Every function returns an `Estimate`: value, count and a bootstrap interval over
 samples of one prompt are not independent.
 """
 
+from ..states import text_losses as text_losses
 from .diversity import distinct as distinct
 from .diversity import repetition as repetition
 from .estimates import Estimate as Estimate
@@ -16,11 +17,9 @@ from .linear import LinearScorer as LinearScorer
 from .linear import scorer_of as scorer_of
 from .linear import train_scorer as train_scorer
 from .masking import masked as masked
-from .records import encode_records as encode_records
 from .scorers import Scorer as Scorer
 from .scorers import load_scorer as load_scorer
 from .sentences import acceptability as acceptability
-from .sentences import text_losses as text_losses
 from .sentences import text_perplexity as text_perplexity
 from .similarity import mauve as mauve
 from .style import any_probability as any_probability

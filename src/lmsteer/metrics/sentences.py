@@ -10,56 +10,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..errors import InputError, MismatchError
-from ..model import context_length, decoder_start
-from ..states import target_losses
-from ..text import batch_texts, encode_pairs, pad_batch
-from .estimates import Estimate, bootstrap
+from ..states import text_losses
+from .estimates import Estimate
+from .fluency import exponential_of_mean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-TOKENS_AT_ONCE = 4096
-
-
-@torch.no_grad()
-def text_losses(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    prompts: Sequence[str] | None = None,
-) -> list[np.ndarray]:
-    """NLL in nats of each token of each text, with whatever is attached to the model.
-
-    Args:
-        model: A causal language model, or whatever has its forward; strengths that differ by row
-            are not for this: it orders the texts by length.
-        tokenizer: The model's own.
-        texts: Any; those cut to the model's context lose their ends.
-        prompts: Read before each text and not scored. Without one, the first token of a text
-            counts only where the tokenizer begins texts with a token of its own.
-
-    Returns:
-        For each text ``(its tokens,)``, in order; empty where nothing could be scored.
-    """
-    context = context_length(model)
-    encoded = encode_pairs(
-        tokenizer,
-        list(prompts) if prompts is not None else [""] * len(texts),
-        texts,
-        max_length=context,
-        decoder_start=decoder_start(model),
-    )
-    found = [np.zeros(0)] * len(texts)
-    for rows in batch_texts(encoded, TOKENS_AT_ONCE):
-        batch = pad_batch(encoded, rows)
-        losses = target_losses(model, batch).cpu().double()
-        counts = batch.is_target.sum(1).tolist()
-        for row, part in zip(rows, losses.split(counts), strict=True):
-            found[encoded.source[row]] = part.numpy()
-    return found
 
 
 def text_perplexity(
@@ -70,13 +28,7 @@ def text_perplexity(
 ) -> Estimate:
     """Exponential of the mean of `text_losses`; the interval is over texts, the count of tokens."""
     losses = text_losses(model, tokenizer, texts, prompts)
-    columns = np.array([[part.sum(), len(part)] for part in losses]).reshape(-1, 2)
-    return bootstrap(
-        columns,
-        lambda s: np.exp(s[..., 0] / s[..., 1]),
-        list(range(len(losses))),
-        count=int(columns[:, 1].sum()),
-    )
+    return exponential_of_mean(losses, list(range(len(losses))))
 
 
 def acceptability(

@@ -37,7 +37,7 @@ def check_where(where: object) -> None:
         )
 
 
-class Progress:
+class Phase:
     """Knows, within one forward call, which positions are prompt and which are response."""
 
     def __init__(self, model: nn.Module) -> None:

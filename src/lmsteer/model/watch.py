@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError
 from ..steer import Steer
-from .positions import Part, Progress
+from .positions import Part, Phase
 from .wrappers import plain_layer, unwrap
 
 _Seat = tuple[tuple[str, ...], nn.Module, torch.Size]
@@ -24,13 +24,13 @@ class Watch:
 
     Args:
         model: The model itself, not a wrapper.
-        progress: Told of every forward call.
+        phase: Told of every forward call.
         strengths: Of the steers that act.
         where: What each acts on.
     """
 
     model: nn.Module
-    progress: Progress
+    phase: Phase
     strengths: Mapping[Steer, float | Tensor]
     where: Mapping[Steer, Part | Tensor]
 
@@ -58,7 +58,7 @@ class Watch:
             now = plain_layer(module).weight.shape
             if now != shape:
                 raise MismatchError(_changed(path, f"went from {tuple(shape)} to {tuple(now)}"))
-        self.progress.watch(args, kwargs)
+        self.phase.watch(args, kwargs)
 
 
 def _paths(module: nn.Module, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], nn.Module]]:

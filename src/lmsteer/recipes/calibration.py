@@ -14,8 +14,8 @@ from typing_extensions import Unpack
 
 from ..errors import InputError
 from ..generation import SamplingOptions, by_mix, generate
-from ..metrics import Estimate, distinct, encode_records, perplexity, text_divergence
-from ..states import Options
+from ..metrics import Estimate, distinct, perplexity, text_divergence
+from ..states import Options, encode_for
 from ..steer import Steer, safe_range
 from ..text import read_prompts
 
@@ -79,7 +79,9 @@ def calibrate(
         **told,
     )
     parts = by_mix(records, len(wanted))
-    encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])[0]
+    plainly = parts[wanted.index(0.0)]
+    texts, begun = [r.text for r in plainly], [r.prompt for r in plainly]
+    encoded = encode_for(model, tokenizer, texts, begun)
     kl = text_divergence(model, encoded, plain, wanted)
     rows = []
     for strength, part in zip(wanted, parts, strict=True):

@@ -2,7 +2,9 @@
 
 from .cache import Keep as Keep
 from .hidden import read_states as read_states
+from .losses import encode_for as encode_for
 from .losses import target_losses as target_losses
+from .losses import text_losses as text_losses
 from .options import Check as Check
 from .options import JobOptions as JobOptions
 from .options import Option as Option

@@ -35,7 +35,7 @@ class Keep:
     key: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Rows:
+class RowStore:
     """Room for the rows of one pass: `tensor` to write to, and how many batches are done."""
 
     def __init__(

@@ -24,8 +24,8 @@ from ..model import (
     read_hidden,
 )
 from ..text import Batch, Encoded, batch_texts, pad_batch
-from .cache import Keep, Rows
-from .processes import ALONE, Workers
+from .cache import Keep, RowStore
+from .processes import ONE_PROCESS, Workers
 from .progress import Progress
 from .states import States
 
@@ -42,7 +42,7 @@ def read_states(
     progress: Progress | None = None,
     fast: bool = False,
     keep: Keep | None = None,
-    workers: Workers = ALONE,
+    workers: Workers = ONE_PROCESS,
     within: Callable[[Batch], contextlib.AbstractContextManager[Any]] | None = None,
 ) -> States:
     """Run the frozen trunk once over all texts and keep the rows that predict targets.
@@ -72,7 +72,7 @@ def read_states(
     if not len(encoded):
         raise InputError("no text has a token to learn from: each needs at least two tokens")
     to = head_device(model)
-    rows = Rows(keep or Keep(), shape, dtype, to, f"{workers.rank}of{workers.size}")
+    rows = RowStore(keep or Keep(), shape, dtype, to, f"{workers.rank}of{workers.size}")
     done = rows.done
     try:
         with evaluating(model), torch.inference_mode(), autocast(device, fast):

@@ -34,14 +34,14 @@ class Workers:
         return total.tolist()
 
 
-ALONE = Workers()
+ONE_PROCESS = Workers()
 
 
 def workers() -> Workers:
     """Of this process; alone unless torch.distributed has been initialised."""
     if dist.is_available() and dist.is_initialized():
         return Workers(dist.get_rank(), dist.get_world_size())
-    return ALONE
+    return ONE_PROCESS
 
 
 @contextlib.contextmanager

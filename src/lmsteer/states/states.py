@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .processes import ALONE, Workers
+from .processes import ONE_PROCESS, Workers
 
 BLOCK = 4096
 """Tokens handled at once, however many there are."""
@@ -39,7 +39,7 @@ class States:
     labels: Float[Tensor, "held styles"]
     weights: Float[Tensor, " held"]
     places: Int[Tensor, " tokens"] | None = None
-    workers: Workers = ALONE
+    workers: Workers = ONE_PROCESS
 
     def __len__(self) -> int:
         return len(self.targets if self.places is None else self.places)

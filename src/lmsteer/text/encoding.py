@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -72,6 +73,10 @@ class Encoded:
     def target_counts(self) -> Int[Tensor, " texts"]:
         """``(texts,)`` number of target tokens of each text."""
         return torch.tensor([len(ids) for ids in self.ids]) - self.starts
+
+    def by_text(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values of all targets, ``(targets, ...)``, as one array per text."""
+        return np.split(values, np.cumsum(self.target_counts.numpy())[:-1])
 
 
 def encode(
