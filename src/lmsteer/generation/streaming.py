@@ -1,4 +1,4 @@
-"""`stream`: one steered text, piece by piece, as it is written."""
+"""`stream`: one steered text in pieces, while it is being written."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def stream(
     strengths: Strengths = {},  # noqa: B006 - never changed
     **options: Unpack[GenerateOptions],
 ) -> Iterator[str]:
-    """Continue one prompt, and hand out the text in pieces; joined they are `generate`'s text.
+    """Continue one prompt and yield the text in pieces; joined they are the text of `generate`.
 
-    The text is written by a thread of its own, which stops soon after the iterator is closed.
+    A thread of its own writes the text; it stops soon after the iterator is closed.
     Other calls of `generate` and `stream` on this model wait until it has finished.
 
     Args:
@@ -38,7 +38,7 @@ def stream(
         **options: See `GenerateOptions`.
 
     Yields:
-        Pieces of the text, whole words mostly.
+        Pieces of the text, mostly whole words.
     """
     from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
@@ -63,7 +63,7 @@ def stream(
                 strengths=strengths,
                 **told,
             )
-        except BaseException as error:  # handed on to whoever reads the pieces
+        except BaseException as error:  # the reader of the pieces gets it
             failures.append(error)
         finally:
             pieces.end()

@@ -43,35 +43,36 @@ def generate(
 ) -> list[Generation]:
     """Continue prompts at given strengths.
 
-    What is promised about randomness: the random numbers of a record depend on `seed`, its
-    prompt, its strengths with their steers' names and its sample number alone; not on the batch
-    it is computed in, nor on what else was asked for. The text is then equal too, except where
+    The promise on randomness: the random numbers of a record depend on `seed`, its prompt, its
+    strengths with their steers' names, and its sample number; not on the batch that it is computed
+    in, nor on what else was asked for. The text is then equal too, except where
     rounding that differs between batch shapes moves a random number across the border between
     two tokens (in float32 about once in a million tokens). torch's global random state is neither
     read nor changed.
 
-    Within an open `attach` both act, what is attached and `strengths`; so both are recorded, a
-    steer that is in both with the sum. The random numbers are those of `strengths` alone: methods
-    that are compared by attaching them meet the same luck.
+    Within an open `attach`, the attached steers and `strengths` both act, and both are recorded; a
+    steer that is in both has the sum. The random numbers depend on `strengths` alone, so that
+    methods that are compared by attaching them get the same ones.
 
     Args:
         model: A causal language model.
         tokenizer: The model's own; left as it is.
-        prompts: One or many; an empty prompt begins a text where the tokenizer has a token
-            for it.
-        strengths: A mapping from steers to strengths, or a list of them that is crossed with the
-            prompts. Numbers, or words such as ``"+auto"`` for calibrated steers.
+        prompts: One prompt or several; an empty prompt begins a text, if the tokenizer has a token
+            for the beginning.
+        strengths: A mapping from steers to strengths, or a list of mappings that is crossed with
+            the prompts. A strength is a number, or a word such as ``"+auto"`` for calibrated
+            steers.
         **options: See `GenerateOptions`.
 
     Returns:
-        Records in the order prompt, strengths, sample. `Generation.mix` says to which mapping of
-        `strengths` each belongs.
+        The records, in the order prompt, strengths, sample. `Generation.mix` is the number of the
+        mapping of `strengths` that a record belongs to.
 
     Raises:
-        InputError: An option out of range, no prompt, or an empty prompt that cannot be begun;
-            steers that are attached with a tensor for the rows of one batch, or by another thread
-            while this runs.
-        MismatchError: `per_prompt` with another number of mappings than prompts.
+        InputError: An option is unknown or out of range; there is no prompt, or an empty one that
+            cannot begin a text; steers are attached with a tensor for the rows of one batch, or
+            by another thread while this runs.
+        MismatchError: With `per_prompt` there are not as many mappings as prompts.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     told = OPTIONS.fill(options, "generate")
@@ -124,7 +125,7 @@ def generate(
 def _batches(
     order: Sequence[int], lengths: Sequence[int], most: int, *, even: bool
 ) -> Iterator[list[int]]:
-    """At most so many rows at once; `even`: of one length, for models whose state reads pads."""
+    """Batches of at most `most` rows; `even`: of one length, for models whose state reads pads."""
     part: list[int] = []
     for i in order:
         if len(part) == most or (even and part and lengths[part[0]] != lengths[i]):
@@ -171,7 +172,7 @@ def _rows(
         raise InputError("strengths is an empty list; give {} for the base model")
     if per_prompt and len(several) != len(prompts):
         raise MismatchError(
-            f"per_prompt=True takes one mapping of strengths a prompt: got {len(several)} "
+            f"per_prompt=True takes one mapping of strengths per prompt: got {len(several)} "
             f"mappings for {len(prompts)} prompts"
         )
     return [

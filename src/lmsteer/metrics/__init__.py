@@ -1,4 +1,4 @@
-"""Numbers about generated text: one file a metric, pure functions, each with an interval.
+"""Numbers about generated text: one file per metric, pure functions, each with an interval.
 
 Every function returns an `Estimate`: value, count and a bootstrap interval over prompts, because
 samples of one prompt are not independent.

@@ -1,4 +1,4 @@
-"""Perplexity of continuations under a model, given their prompts; nothing is dropped."""
+"""The perplexity of continuations under a model, given their prompts; no text is left out."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def perplexity(
     *,
     fast: bool = False,
 ) -> Estimate:
-    """Perplexity of the continuations under `model`: exp of the mean NLL over all their tokens.
+    """The perplexity of the continuations: the exponential of the mean NLL over all their tokens.
 
     Args:
-        model: Any causal language model, steered or not; give the unsteered one to measure
-            fluency as the paper does.
-        tokenizer: That model's own, which need not be the one that generated.
-        records: Generated text with prompts.
+        model: Any causal language model; give the unsteered one to measure fluency as the paper
+            does. A steer that is attached at the output site is left out.
+        tokenizer: That model's own, which need not be the one that the texts were generated with.
+        records: The generated texts with their prompts.
         fast: Compute in bf16 where the hardware has it; see `states.text_losses`.
 
     Returns:

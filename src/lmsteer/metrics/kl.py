@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def text_divergence(
     model: PreTrainedModel, encoded: Encoded, steer: Steer, strengths: Sequence[float]
 ) -> dict[float, float]:
-    """KL(P_eps || P_0) at each strength, mean over the targets of texts, in nats a token.
+    """KL(P_eps || P_0) at each strength, as a mean over the targets of texts, in nats per token.
 
-    At the output site from one pass of the trunk; at the input site from one a strength, with the
-    prompts alone steered where the steer acts on nothing else.
+    At the output site one pass of the trunk is enough. At the input site one pass per strength is
+    needed; a steer of the prompt alone then steers the prompts.
     """
     if steer.site == "output":
         check_everywhere(steer, "measuring its divergence at the output site")
@@ -53,9 +53,9 @@ def text_divergence(
 def divergence(
     head: Head, hidden: Float[Tensor, "tokens dim"], steer: Steer, strengths: Sequence[float]
 ) -> dict[float, float]:
-    """KL(P_eps || P_0) at each strength, mean over the rows of `hidden`, in nats a token.
+    """KL(P_eps || P_0) at each strength, as a mean over the rows of `hidden`, in nats per token.
 
-    Exact over the whole vocabulary; a chunk of the rows at a time.
+    It is exact, over the whole vocabulary, and computed for a chunk of the rows at a time.
     """
     change = (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
     total = dict.fromkeys(strengths, 0.0)

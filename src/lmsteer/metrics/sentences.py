@@ -1,7 +1,7 @@
-"""What given text costs a model as it stands, steers and all; and whether it prefers good grammar.
+"""How well a steered model predicts given text, and whether it prefers good grammar.
 
-`perplexity` judges sampled text by the unsteered model; this judges a steered model by text that
-people wrote: what of its ability is kept at a strength.
+`perplexity` judges sampled text by the unsteered model. This file judges a steered model by text
+that people wrote: how much of its ability is left at a strength.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def text_perplexity(
     texts: Sequence[str],
     prompts: Sequence[str] | None = None,
 ) -> Estimate:
-    """Exponential of the mean of `text_losses`; the interval is over texts, the count of tokens."""
+    """The exponential of the mean of `text_losses`; `Estimate.count` is the number of tokens."""
     losses = text_losses(model, tokenizer, texts, prompts)
     return exponential_of_mean(losses, list(range(len(losses))))
 
@@ -39,18 +39,18 @@ def acceptability(
 ) -> Estimate:
     """How well likelihood tells acceptable sentences from others: AUC, 0.5 for chance.
 
-    The score of a sentence is its mean log-probability a token (Lau et al. 2017), so that length
-    has no say.
+    The score of a sentence is its mean log-probability per token (Lau et al. 2017), so that its
+    length does not matter.
 
     Args:
         model: A causal language model, steered or not.
-        tokenizer: Its own.
-        sentences: Of both kinds.
-        good: Whether each is acceptable.
+        tokenizer: The model's own.
+        sentences: Acceptable sentences and others.
+        good: Whether each sentence is acceptable.
 
     Raises:
-        MismatchError: Another number of verdicts than sentences.
-        InputError: All of one kind.
+        MismatchError: There are not as many verdicts as sentences.
+        InputError: All sentences are of one kind.
     """
     from sklearn.metrics import roc_auc_score
 

@@ -1,4 +1,4 @@
-"""What a block of code changes on a model and then gives back: mode, gradients, dtype."""
+"""What a block of code changes on a model and then restores: mode, gradients, dtype."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware has products of it, several times faster; else float32."""
+    """bfloat16 where the hardware multiplies it (several times faster); otherwise float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.13
@@ -53,7 +53,7 @@ def frozen(model: nn.Module) -> contextlib.AbstractContextManager[None]:
 
 
 def autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:
-    """bf16 within the block, where it is wanted and the hardware has products of it."""
+    """bf16 within the block, if it is wanted and the hardware multiplies it."""
     dtype = fast_dtype(device)
     if not fast or dtype == torch.float32:
         return contextlib.nullcontext()

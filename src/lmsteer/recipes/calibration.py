@@ -1,6 +1,6 @@
 """`calibrate`: what each strength costs, so that nobody has to guess one.
 
-For each strength: the divergence KL(P_eps || P_0) in nats a token, and perplexity under the base
+For each strength: the divergence KL(P_eps || P_0) in nats per token, and perplexity under the base
 model and distinct-2 of sampled text. From these the safe range, per sign.
 """
 
@@ -43,7 +43,7 @@ def calibrate(
     Args:
         model: The steer's model.
         tokenizer: The model's own.
-        steer: Left as it is; its domain part is not used.
+        steer: The steer; it is left as it is, and its domain part is not used.
         prompts: The beginnings of the sampled texts; by default 24 neutral prompts that come with
             the package.
         strengths: The signed strengths to measure; 0 is added where it is missing.
@@ -59,8 +59,8 @@ def calibrate(
         intervals stand beside them.
 
     Raises:
-        InputError: No prompts, or no strength besides 0.
-        UnsupportedError: An encoder-decoder model.
+        InputError: There are no prompts, or no strength besides 0.
+        UnsupportedError: The model is an encoder-decoder model.
     """
     told = OPTIONS.fill(options, "calibrate")
     wanted = sorted({0.0, *map(float, strengths)})

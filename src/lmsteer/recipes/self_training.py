@@ -56,15 +56,15 @@ def self_train(
     """Learn a steer, let it and the model write, and learn from that too.
 
     A first steer is learned from the examples. At strengths -3, 0 and 3 the model goes on from the
-    examples' first words; a judge labels what it wrote, between -1 and 1; the steer that is given
-    back learned from these texts and the examples together. On `bundled` it does more for the same
-    perplexity than `train` at small strengths, and varies less at large ones
+    examples' first words, and a judge gives each of these texts a label between -1 and 1. The
+    returned steer has learned from these texts and the examples together. On `bundled` it does more
+    for the same perplexity than `train` at small strengths, and varies less at large ones
     (experiments/paper/README.md has the figures).
 
     Args:
         model: A causal language model.
         tokenizer: The model's own.
-        examples: With labels of both signs.
+        examples: Labelled texts, some above 0 and some below.
         judge: A function from texts to scores in [-1, 1], above 0 towards the label 1; by default
             a classifier by n-grams that learns from the examples (`metrics.scorer_of`). Do not
             judge the results by the same one.
@@ -74,12 +74,13 @@ def self_train(
         **options: See `SelfTrainOptions`. Those of `train` hold for both steers.
 
     Returns:
-        The steer. Its record is `train`'s, with ``"self_training"``: how many texts of its own it
-        learned from, their labels, and the counts and the digest of the examples.
+        The steer. Its record is that of `train`, with ``"self_training"``: the number of the
+        texts of the model that it learned from, the mean of their labels, and the counts and the
+        digest of the examples.
 
     Raises:
-        InputError: Examples of one sign only, an option that has no place here, or a judge that
-            calls every text the same.
+        InputError: All labels have the same sign, an option is unknown or out of range, or the
+            judge gives every text the same score.
     """
     told = OPTIONS.fill(options, "self_train")
     learning = _LEARNING.part(told)

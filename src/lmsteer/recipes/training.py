@@ -53,7 +53,7 @@ def train(
         InputError: There are no examples, all labels are equal, or an option has a value that is
             not allowed.
         MismatchError: The work to be resumed was begun otherwise: the message says what differs.
-        UnsupportedError: A model that this cannot be trained on.
+        UnsupportedError: The model is one on which this cannot be trained.
 
     Source: Han et al. 2024, section 3.2; the official recipe is github.com/Glaciohound/LM-Steer.
     """
@@ -88,14 +88,14 @@ def train_jointly(
         examples: Texts with a tuple of labels each, as many as there are names; every label takes
             at least two different values.
         names: The names of the steers, in the order of the labels.
-        calibrate: As in `train`.
+        calibrate: Whether to measure what each strength costs, as in `train`.
         **options: See `TrainOptions`.
 
     Returns:
         The steers. They share one domain part.
 
     Raises:
-        InputError: As `train`, or labels that do not fit the names.
+        InputError: As for `train`, or the labels do not fit the names.
     """
     steers = fit(model, tokenizer, examples, names, **options)
     return _calibrated(model, tokenizer, steers, calibrate, options)

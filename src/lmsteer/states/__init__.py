@@ -1,4 +1,4 @@
-"""One frozen pass: what the head reads at every target, kept in memory or on disk."""
+"""One pass of the frozen trunk: the states of every target, kept in memory or on disk."""
 
 from .cache import Keep as Keep
 from .hidden import read_states as read_states

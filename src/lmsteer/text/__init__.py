@@ -1,4 +1,4 @@
-"""Labelled text: read, split, encoded, batched; and how to show any text without harm."""
+"""Labelled text: read, split, encoded, batched; and how to show any text safely."""
 
 from .batch import Batch as Batch
 from .batch import batch_texts as batch_texts

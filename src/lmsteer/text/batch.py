@@ -18,12 +18,12 @@ class Batch:
     """Texts padded on the right to one length.
 
     Args:
-        input_ids: ``(rows, seq)``.
+        input_ids: ``(rows, seq)``, the token ids.
         attention_mask: ``(rows, seq)``, 0 on pads.
         is_target: ``(rows, seq)``, True where the token is learned: never on pads, prompts or
             the first token.
-        labels: ``(rows, styles)``.
-        text: ``(rows,)``, number of each row among the encoded texts.
+        labels: ``(rows, styles)``, in [-1, 1].
+        text: ``(rows,)``, the number of each row among the encoded texts.
         source_ids: ``(rows, source)``, what an encoder reads; None for a causal model.
         source_mask: ``(rows, source)``, 0 on its pads.
     """
@@ -42,7 +42,7 @@ class Batch:
         return self.is_target.cumsum(1) == 0
 
     def inputs(self, device: torch.device) -> dict[str, Tensor]:
-        """What the model's forward takes."""
+        """The arguments of the model's forward pass."""
         ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
         if self.source_ids is None or self.source_mask is None:
             return {"input_ids": ids, "attention_mask": mask}

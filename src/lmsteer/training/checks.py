@@ -1,4 +1,4 @@
-"""What can be told before training begins: labels that teach nothing, a start that does not fit."""
+"""Checks before training begins: labels that teach nothing, a start that does not fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
     for example in examples:
         if len(example.labels) != len(names):
             raise InputError(
-                f"expected {len(names)} labels a text, one for each of {', '.join(names)}; "
+                f"expected {len(names)} labels per text, one for each of {', '.join(names)}; "
                 f"got {len(example.labels)} for {example.text[:40]!r}"
             )
     for number, name in enumerate(names):
@@ -35,14 +35,14 @@ def check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
 def check_start(
     model: nn.Module, start: Steer | None, site: Site | str, where: Reach | str, styles: int
 ) -> None:
-    """Raise InputError unless a steer can be begun at `start`; None begins at the base model."""
+    """Raise InputError unless training can begin with `start`; None means the base model."""
     if start is None:
         return
     check_fit(model, start)
     if start.site != site or styles != 1:
         raise InputError(
-            f"start= takes one steer at the {site} site, for one style; was at the "
-            f"{start.site} site, for {styles} styles"
+            f"start= takes one steer at the {site} site, for one style; the given steer is "
+            f"at the {start.site} site, and {styles} styles are to be learned"
         )
     if start.where != where:
         raise InputError(

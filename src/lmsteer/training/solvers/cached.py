@@ -52,7 +52,7 @@ def fit_cached(problem: Problem) -> Fitted:
 
 
 class _Order:
-    """Token numbers in seeded random order, epoch after epoch; the global RNG is not touched."""
+    """Token numbers in seeded random order, epoch after epoch; the global RNG is not changed."""
 
     def __init__(self, count: int, seed: int) -> None:
         self.count = count

@@ -1,8 +1,8 @@
 """Input-Steer: the map on the input embeddings, by gradients through the frozen trunk.
 
 A text with labels y_1, y_2, ... is read as ``x + y_1 x W_1 + y_2 x W_2 + ... + x D`` and scored by
-the model's own head: the objective of the output site, on another side of the trunk. It is not
-convex, and every step runs the trunk forwards and backwards.
+the model's own head. The objective is that of the output site, but it is not convex here, and every
+step runs the trunk forwards and backwards.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ..factors import Factors, first_factors
 from ..objective import row_slopes
 from .problem import Fitted, Problem
 
-STEPS_A_PASS = 2  # passes over the texts, by default
+PASSES = 2  # over the texts, by default
 FEWEST_STEPS = 100
 BATCH = 32
 RATE = 5e-3
 GUARD = 0.5
-"""Longest change of an embedding at strength 1, as a share of the embedding, on average."""
+"""The longest change of an embedding at strength 1, as a share of its length, on average."""
 EVALUATIONS, PATIENCE, WARM_UP = 8, 3, 10
 TOKENS_AT_ONCE = 4096
 JUDGED_ON = 4096
@@ -67,7 +67,7 @@ def fit_inputs(problem: Problem) -> Fitted:
         input_device(model),
     )
     leaves = [factors.P.requires_grad_(), factors.Q.requires_grad_()]
-    total = options["steps"] or max(FEWEST_STEPS, round(STEPS_A_PASS * len(problem.kept) / BATCH))
+    total = options["steps"] or max(FEWEST_STEPS, round(PASSES * len(problem.kept) / BATCH))
     optimiser = torch.optim.Adam(leaves, lr=RATE, betas=(0.9, 0.98))
     batches = endless_batches(encoded, problem.kept, BATCH, options["seed"])
     read: list[Tensor] = []
@@ -129,7 +129,7 @@ def _check_prompts(encoded: Encoded) -> None:
 def steered_nll(
     model: nn.Module, head: Head, encoded: Encoded, factors: Factors | None, *, fast: bool = False
 ) -> float:
-    """Weighted mean NLL in nats a token, each text read at its own labels; None: as it is."""
+    """The weighted mean NLL in nats per token, each text at its labels; None: unsteered."""
     total = weight = 0.0
     device = input_device(model)
     for texts in batch_texts(encoded, TOKENS_AT_ONCE):
@@ -152,10 +152,10 @@ def _backward(
     *,
     fast: bool,
 ) -> Float[Tensor, "tokens dim"]:
-    """Add the gradient of these texts' mean NLL; returns the embeddings that were read.
+    """Add the gradient of these texts' mean NLL; return some of the embeddings that were read.
 
-    In parts of so many tokens. The head's own gradient has a closed form, so that autograd holds
-    the trunk alone.
+    The texts are read in parts of `TOKENS_AT_ONCE` tokens. The head's gradient has a closed form,
+    so autograd needs memory for the trunk alone.
     """
     device = input_device(model)
     chosen = encoded.only(texts)
@@ -178,7 +178,7 @@ def _backward(
 
 
 def _targets(hidden: Tensor, batch: Batch, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows that predict targets, the targets, and what each counts."""
+    """The rows that predict targets, the targets, and the weight of each."""
     is_target = batch.is_target[:, 1:]
     weights = encoded.token_weights[batch.text][:, None].expand(is_target.shape)[is_target]
     rows = hidden[:, :-1][is_target.to(hidden.device)]
@@ -186,7 +186,7 @@ def _targets(hidden: Tensor, batch: Batch, encoded: Encoded) -> tuple[Tensor, Te
 
 
 def _few(encoded: Encoded, texts: Sequence[int]) -> list[int]:
-    """Texts of about so many tokens, to stop by."""
+    """The first texts, of about `JUDGED_ON` tokens in all, that decide when to stop."""
     counts = encoded.target_counts.tolist()
     found, tokens = [], 0
     for text in texts:

@@ -1,9 +1,9 @@
 """The official recipe (github.com/Glaciohound/LM-Steer), as the reference and the baseline.
 
-What is kept: epsilon_0, rank 1000 whatever the dimension, init, Adam and its rate, 1,000 steps of
-32 random texts padded to the longest, the penalty on both factors, the trunk recomputed at every
-step, the dummy steer at strength 1. What is mended: pads are not in the loss, and the model's own
-head runs (its bias, scale and soft-cap count).
+As in the official code: epsilon_0, rank 1000 whatever the dimension is, the initial values, Adam
+and its rate, 1,000 steps of 32 random texts padded to the longest, the penalty on both factors, the
+trunk recomputed at every step, the dummy steer at strength 1. Corrected: pads are not in the loss,
+and the model's own head runs (with its bias, scale and soft-cap).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RECIPE = Recipe()
 
 
 def fit_paper(problem: Problem) -> Fitted:
-    """Learn by the official recipe; it is slow and takes part in no choice of ours."""
+    """Learn by the official recipe, always in float32."""
     options, head = problem.options, problem.head
     held_out = None
     if problem.tested:

@@ -15,7 +15,7 @@ from ..objective import Map, mean_nll
 from .problem import Fitted, Problem, few
 
 RANK_TOLERANCE = 0.002
-"""Nats a token that the default rank may lose on held-out text against the best rank tried."""
+"""How many nats per token the default rank may lose against the best rank, on held-out text."""
 LEAST_RANK = 4
 
 
@@ -75,12 +75,12 @@ def fitted(
 def _fewest(
     loss: Callable[[list[int]], float], full: int, styles: int, *, domain: bool
 ) -> tuple[list[int], dict[str, float]]:
-    """For each part the fewest directions (of 4, 8, 16, ..., all) that lose next to nothing.
+    """The fewest directions of each part (of 4, 8, 16, ..., all) that lose next to nothing.
 
-    What separates the labels lies in few directions (on SST-5 the held-out loss is least at 4 to 8
-    of 320, and the text steered by these the more fluent), so a style is tried from few upwards,
-    until two larger ranks have brought nothing. The domain wants nearly all: from all downwards,
-    until one loses too much.
+    What separates the labels lies in few directions: on SST-5 the held-out loss is least at 4 to 8
+    of 320, and text that is steered by these is more fluent. So a style is tried from few upwards,
+    until two larger ranks have gained nothing. The domain needs nearly all: it is tried from all
+    downwards, until a rank loses too much.
     """
     choices = [rank for rank in (LEAST_RANK << k for k in range(16)) if rank < full] + [full]
     ranks = [full] * (styles + domain)
