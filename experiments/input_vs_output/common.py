@@ -85,7 +85,7 @@ def steered(model: Any, steer: Steer, strength: float, **options: Any) -> Iterat
     """`lmsteer.attach` of one steer; past its calibrated range too, without a word."""
     import warnings
 
-    from lmsteer.steer.strengths import StrengthWarning
+    from lmsteer.steer.calibration import StrengthWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StrengthWarning)

@@ -32,7 +32,7 @@ from lmsteer import Example
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.style import mean_score
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 STRENGTHS = (-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 PLACES = {

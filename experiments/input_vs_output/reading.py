@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 import lmsteer
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 from lmsteer.text.batch import padded
 from lmsteer.text.encoding import prompt_ids
 

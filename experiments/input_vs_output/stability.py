@@ -24,7 +24,7 @@ from common import arguments, keep, steered, steers
 
 import lmsteer
 from lmsteer.metrics.sentences import acceptability, text_losses, text_perplexity
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 SIZES = (0.0, 1.0, 2.0, 4.0)
 SINGULAR = "key door boy woman dog teacher film actor house letter".split()

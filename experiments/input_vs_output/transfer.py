@@ -29,7 +29,7 @@ from lmsteer.alignment.transport import TransferWarning
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 STRENGTHS = (-4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0)
 RATIOS = (1.05, 1.1, 1.25)
@@ -97,7 +97,7 @@ def main() -> None:
             steer = steers(args.work, pairs[source][0], [name])[name]
             told: Any = {"texts": texts, "calibrate": False}
             carried = {
-                form: lmsteer.transfer(steer, pairs[source], pairs[target], form=form, **told)
+                form: lmsteer.transfer(pairs[source], pairs[target], steer, form=form, **told)
                 for form in FORMS[site]
             }
             for form, other in carried.items():
@@ -107,7 +107,7 @@ def main() -> None:
                 }
                 print(target, site, form, rows[f"{site}, {form}"]["at_ratio"], flush=True)
             if site == "input":
-                default = lmsteer.transfer(steer, pairs[source], pairs[target], **told)
+                default = lmsteer.transfer(pairs[source], pairs[target], steer, **told)
                 rows["states_is_two_sided"] = bool(
                     torch.equal(default.P, carried["two-sided"].P)
                     and torch.equal(default.Q, carried["two-sided"].Q)

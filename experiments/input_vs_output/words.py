@@ -84,7 +84,7 @@ def along(
     left = steer.svd()[0][:, :COUNT].float()
     # So many words that all of them are given, not the ends alone.
     for direction, component in zip(
-        directions(steer, model, tokenizer, count=COUNT, words=10**6), (rows @ left).T, strict=True
+        directions(model, tokenizer, steer, count=COUNT, words=10**6), (rows @ left).T, strict=True
     ):
         constant = component.mean() ** 2 / component.square().mean()
         row: dict[str, Any] = {"share": direction.share, "constant": float(constant)}
@@ -177,7 +177,7 @@ def main() -> None:
     for name, parts in result["directions"].items():
         for row in parts:
             print(name, f"{row['share']:.2f}", row["reads"], row["writes"], flush=True)
-    whole = directions(found["in"], model, tokenizer, count=1, words=10**6)[0].reads[0]
+    whole = directions(model, tokenizer, found["in"], count=1, words=10**6)[0].reads[0]
     neither = sorted({w for w, _ in whole if w.islower() and w not in opinion} - both - obscene)
     kinds = {
         "positive": [w for w, good in opinion.items() if good],

@@ -19,7 +19,7 @@ import lmsteer
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 from styles import rows

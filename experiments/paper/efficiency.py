@@ -32,7 +32,7 @@ from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.kl import divergence
 from lmsteer.model.head import read_head
 from lmsteer.states import encode_for, read_states
-from lmsteer.steer.strengths import strength_at_kl
+from lmsteer.steer.calibration import strength_at_kl
 
 LEVELS = (0.05, 0.15, 0.4)
 AT = 1.15
@@ -76,10 +76,9 @@ class Bench:
         """Effect and perplexity at each level of divergence."""
         head, grid = read_head(self.model), [s * 2.0**i for s in (-1, 1) for i in range(-3, 9)]
         kl = divergence(head, self.hidden, steer, [0.0, *grid])
-        table = [{"strength": s, "kl": value} for s, value in kl.items()]
         rows = []
         for level in LEVELS:
-            strengths = [s * strength_at_kl(table, level, s) for s in (-1.0, 1.0)]
+            strengths = [s * strength_at_kl(kl, level, s) for s in (-1.0, 1.0)]
             rest = {steer.domain: 1.0} if domain and steer.domain is not None else {}
             mixes = [{steer: s, **rest} for s in strengths]
             records = self.write(mixes)

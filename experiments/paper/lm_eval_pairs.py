@@ -21,7 +21,7 @@ from lm_eval.tasks import TaskManager
 
 import lmsteer
 from lmsteer.metrics.sentences import text_losses
-from lmsteer.steer.strengths import StrengthWarning
+from lmsteer.steer.calibration import StrengthWarning
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "input_vs_output"))
 from stability import agreement_pairs

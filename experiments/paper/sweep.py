@@ -30,7 +30,7 @@ from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
 from lmsteer.research.evaluation.run import resumable
-from lmsteer.steer.strengths import strength_texts
+from lmsteer.steer.numerals import strength_texts
 
 Tables = Mapping[str, Mapping[float, Mapping[str, Estimate]]]
 STYLE = {"sentiment": "sentiment", "detox": "toxicity.any"}

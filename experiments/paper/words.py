@@ -44,7 +44,7 @@ def main() -> None:
     plain: dict[str, Any] = {"facts": facts, "steers": {}}
     for style, path in zip(args.styles, names, strict=True):
         steer = setting.load_steer(args, style, pair, path)
-        found = directions(steer, *pair, count=args.directions, words=args.words)
+        found = directions(*pair, steer, count=args.directions, words=args.words)
         plain["steers"][style] = [
             {
                 "share": part.share,

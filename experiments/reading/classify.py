@@ -77,7 +77,7 @@ def main() -> None:
             steer = lmsteer.load_steer(style, model)
             texts, labels = [t for t, _ in labelled], np.array([y for _, y in labelled])
             for domain in (True, False):
-                read = evidence(steer, model, tokenizer, texts, spans=0, domain=domain)
+                read = evidence(model, tokenizer, steer, texts, spans=0, domain=domain)
                 odds = np.array([e.ratio for e in read])
                 mean = odds / np.maximum(1, [len(e.tokens) for e in read])
                 third = np.arange(len(odds)) % 3 == 0

@@ -42,7 +42,7 @@ def main() -> None:
             scores.log_softmax(-1).gather(1, told[0, 1:, None])
 
     def both() -> None:
-        read_texts(steer, model, tokenizer, [text])
+        read_texts(model, tokenizer, steer, [text])
 
     times: dict[str, list[float]] = {"pass": [], "spans and value": []}
     for repeat in range(args.repeats + 2):

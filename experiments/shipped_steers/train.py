@@ -23,10 +23,11 @@ from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.style import mean_score, positive_rate
 from lmsteer.recipes.calibration import STRENGTHS
+from lmsteer.steer import Effect, Rate
 
 
-def effect(model: Any, tokenizer: Any, steer: lmsteer.Steer, style: Style) -> dict[str, Any]:
-    """What each strength does to sampled text, for the steer's record."""
+def effect_of(model: Any, tokenizer: Any, steer: lmsteer.Steer, style: Style) -> Effect:
+    """What each strength does to sampled text."""
     name = f"bundled:{style.prompts}"
     prompts = lmsteer.read_prompts(name)[:50]
     samples = 400 // len(prompts)
@@ -46,24 +47,24 @@ def effect(model: Any, tokenizer: Any, steer: lmsteer.Steer, style: Style) -> di
         scores = style.judge([r.text for r in part])
         rate = positive_rate(part, scores)
         rows.append(
-            {
-                "strength": strength,
-                "rate": rate.value,
-                "rate_low": rate.low,
-                "rate_high": rate.high,
-                "score": mean_score(part, scores).value,
-                "perplexity": perplexity(model, tokenizer, part).value,
-            }
+            Rate(
+                strength=strength,
+                rate=rate.value,
+                rate_low=rate.low,
+                rate_high=rate.high,
+                score=mean_score(part, scores).value,
+                perplexity=perplexity(model, tokenizer, part).value,
+            )
         )
-    order = spearmanr([r["strength"] for r in rows], [r["score"] for r in rows]).statistic
-    return {
-        "style": style.plus,
-        "judge": "a classifier that never met the steer's text",
-        "prompts": name,
-        "texts": len(prompts) * samples,
-        "spearman": round(float(order), 4),
-        "rows": rows,
-    }
+    order = spearmanr([r.strength for r in rows], [r.score for r in rows]).statistic
+    return Effect(
+        style=style.plus,
+        judge="a classifier that never met the steer's text",
+        prompts=name,
+        texts=len(prompts) * samples,
+        spearman=round(float(order), 4),
+        rows=tuple(rows),
+    )
 
 
 def main() -> None:
@@ -87,17 +88,16 @@ def main() -> None:
                 calibrate=False,
             )
             steer = lmsteer.calibrate(model, tokenizer, steer, samples=16)
-            measured = effect(model, tokenizer, steer, style)
-            steer = replace(
-                steer, record={**steer.record, "source": style.source, "effect": measured}
-            )
+            measured = effect_of(model, tokenizer, steer, style)
+            record = {**steer.record, "source": style.source}
+            steer = replace(steer, record=record, effect=measured)
             steer.save(args.out / model_name / name, force=True)
-            safe = steer.record["calibration"]["safe"]
+            safe = steer.calibration.safe
             print(
                 model_name,
                 steer,
-                json.dumps({"safe": [round(s, 2) for s in safe], "spearman": measured["spearman"]}),
-                json.dumps({f"{r['strength']:+g}": round(r["rate"], 3) for r in measured["rows"]}),
+                json.dumps({"safe": [round(s, 2) for s in safe], "spearman": measured.spearman}),
+                json.dumps({f"{r.strength:+g}": round(r.rate, 3) for r in measured.rows}),
                 flush=True,
             )
 

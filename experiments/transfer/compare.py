@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lmsteer.metrics.records import encode_records
 
 import lmsteer
 from lmsteer.alignment.transport import FORMS
@@ -33,11 +34,10 @@ from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.kl import divergence
-from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
 from lmsteer.research.evaluation.report import environment
 from lmsteer.states.hidden import read_states
-from lmsteer.steer.strengths import strength_at_kl
+from lmsteer.steer.calibration import strength_at_kl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
 from styles import STYLES
@@ -77,8 +77,7 @@ class Target:
         """Strengths of either sign at which the steer diverges by `kl`."""
         grid = [s * 2.0**i for s in (-1, 1) for i in range(-4, 10)]
         found = divergence(read_head(self.model), self.hidden, steer, [0.0, *grid])
-        rows = [{"strength": s, "kl": v} for s, v in found.items()]
-        return [sign * strength_at_kl(rows, kl[sign], sign) for sign in (-1.0, 1.0)]
+        return [sign * strength_at_kl(found, kl[sign], sign) for sign in (-1.0, 1.0)]
 
     def row(self, name: str, steer: lmsteer.Steer, kl: dict[float, float]) -> dict[str, Any]:
         """Effect and cost of a steer at a given divergence."""
@@ -138,7 +137,7 @@ def main() -> None:
     ]
 
     def carried(**options: Any) -> lmsteer.Steer:
-        return lmsteer.transfer(steer, source, pair, texts=texts, calibrate=False, **options)
+        return lmsteer.transfer(source, pair, steer, texts=texts, calibrate=False, **options)
 
     stem = "-to-".join(Path(name).name for name in (args.source, args.target))
     path = RESULTS / f"{args.style}-{stem}.json"

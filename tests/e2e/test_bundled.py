@@ -62,10 +62,9 @@ def test_shipped_steers_are_there_with_their_effect_and_range(name):
     for (steer,) in found.values():
         assert steer.domain is not None
         assert steer.record["data"]["sha256"]
-        effect = steer.record["effect"]
-        assert [row["strength"] for row in effect["rows"]] == list(range(-5, 6))
-        assert effect["spearman"] >= 0.95
-        low, high = steer.record["calibration"]["safe"]
+        assert [row.strength for row in steer.effect.rows] == list(range(-5, 6))
+        assert steer.effect.spearman >= 0.95
+        low, high = steer.calibration.safe
         assert low <= -1 < 1 <= high
 
 

@@ -182,19 +182,22 @@ def test_a_steer_on_disk_with_a_name_that_cannot_be_shown_is_refused(
     assert tree(deep) == before
 
 
-def record_with(text):
-    """A record such as training leaves, with this text wherever there may be one."""
+def facts_with(text):
+    """Facts such as training and measuring leave, with this text wherever there may be one."""
     sides = ("positive", "negative", "neutral", "truncated", "skipped", "texts", "tokens")
     figures = ("perplexity", "distinct_2")
     ends = {f"{name}{end}": 1.0 for name in figures for end in ("", "_low", "_high")}
     rates = dict.fromkeys(("rate", "rate_low", "rate_high"), 1.0)
-    return {
+    record = {
         "data": dict.fromkeys(sides, 1),
         "seconds": 1.0,
         "balance": True,
         "solver": text,
         "source": text,
         "held_out": {"nll_base": 1.0, "nll": 1.0, "tokens": 1},
+    }
+    return {
+        "record": record,
         "calibration": {
             "rows": [{"strength": s, "kl": 0.1, **ends} for s in (0.0, 1.0)],
             "safe": [-9, 9],
@@ -216,10 +219,10 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep
     pytest.importorskip("peft")
     pytest.importorskip("gguf")
     base = {"name": ESCAPES, "revision": ESCAPES}
-    record = record_with(ESCAPES)
+    facts = facts_with(ESCAPES)
     place = deep / f"dir {ESCAPES.replace('/', '|')}"
-    one = save_named(place / "one", "[red]evil[/] [/bold] \\", record=record, base_model=base)
-    two = save_named(deep / "two", "[red]evil[/] [/bold] \\", record=record, base_model=base)
+    one = save_named(place / "one", "[red]evil[/] [/bold] \\", base_model=base, **facts)
+    two = save_named(deep / "two", "[red]evil[/] [/bold] \\", base_model=base, **facts)
     on = ["--model", folder]
     to = ["--to", folder, "--form", "inverse", "--no-calibrate", "--out", place / "carried"]
     for extra in ([], ["--json", "--force"]):

@@ -69,7 +69,7 @@ def test_to_itself_a_steer_stays_what_it_is(tokenizer, steer, form):
     steer = lmsteer.Steer(steer.P, steer.Q, "style", domain=domain)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TransferWarning)
-        carried = lmsteer.transfer(steer, pair, pair, form=form, texts=TEXTS, calibrate=False)
+        carried = lmsteer.transfer(pair, pair, steer, form=form, texts=TEXTS, calibrate=False)
     for one, other in ((steer, carried), (steer.domain, carried.domain)):
         # The ridge is chosen on held-out rows, so that the map is the identity up to a little.
         assert lmsteer.interference(one, other) > 0.98
@@ -106,7 +106,7 @@ def test_the_strength_is_the_sources(tokenizer, steer):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TransferWarning)
         carried = lmsteer.transfer(
-            steer, (source, tokenizer), (target, tokenizer), form="inverse", texts=TEXTS,
+            (source, tokenizer), (target, tokenizer), steer, form="inverse", texts=TEXTS,
             calibrate=False,
         )  # fmt: skip
     encoded = encode_pairs(tokenizer, [""] * len(TEXTS), TEXTS, max_length=64)
@@ -121,12 +121,12 @@ def test_the_strength_is_the_sources(tokenizer, steer):
 def test_too_little_in_common_is_an_error(tokenizer, words_tokenizer, steer):
     source, target = build("llama-untied"), build("gpt2")
     with pytest.raises(MismatchError, match="share 13 words|share 14 words"):
-        lmsteer.transfer(steer, (source, words_tokenizer), (source, words_tokenizer), texts=TEXTS)
+        lmsteer.transfer((source, words_tokenizer), (source, words_tokenizer), steer, texts=TEXTS)
     # Embeddings of two random models have nothing to do with each other.
     with pytest.raises(MismatchError, match="explains nothing"):
-        lmsteer.transfer(steer, (source, tokenizer), (target, tokenizer), texts=TEXTS)
+        lmsteer.transfer((source, tokenizer), (target, tokenizer), steer, texts=TEXTS)
     with pytest.raises(InputError, match="form must be one of"):
-        lmsteer.transfer(steer, (source, tokenizer), (source, tokenizer), form="no")
+        lmsteer.transfer((source, tokenizer), (source, tokenizer), steer, form="no")
 
 
 def test_refining_begins_at_the_carried_steer(tokenizer, examples, steer):
@@ -134,8 +134,8 @@ def test_refining_begins_at_the_carried_steer(tokenizer, examples, steer):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TransferWarning)
         options = {"form": "inverse", "texts": TEXTS, "calibrate": False}
-        carried = lmsteer.transfer(steer, pair, pair, **options)
-        refined = lmsteer.transfer(steer, pair, pair, examples=examples, **options)
+        carried = lmsteer.transfer(pair, pair, steer, **options)
+        refined = lmsteer.transfer(pair, pair, steer, examples=examples, **options)
     assert refined.record["transfer"]["refined_on"] == len(examples)
     # Forty short texts say little beside the carried steer, and something all the same.
     assert lmsteer.interference(carried, refined) > 0.9
@@ -166,10 +166,10 @@ def test_to_the_small_bundled_model(bundled):
         *bundled, lmsteer.read_examples("bundled:sentiment"), name="sentiment", calibrate=False
     )
     small = lmsteer.load_model("bundled-small")
-    carried = lmsteer.transfer(steer, bundled, small, form="two-sided", calibrate=False)
+    carried = lmsteer.transfer(bundled, small, steer, form="two-sided", calibrate=False)
     assert carried.dim == 192
     assert carried.domain.dim == 192
     fits = carried.record["transfer"]["fits"]
     assert fits["words"]["explained"] > 0.2
-    value = style_value(carried, *small, ["a wonderful, delightful film", "a dull, awful mess"])
+    value = style_value(*small, carried, ["a wonderful, delightful film", "a dull, awful mess"])
     assert value[0].probability > 0.5 > value[1].probability

@@ -1,5 +1,6 @@
 import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,14 @@ from lmsteer.errors import InputError
 from lmsteer.metrics.kl import divergence
 from lmsteer.model.head import read_head
 from lmsteer.states.hidden import read_states
-from lmsteer.steer.calibration import safe_range
+from lmsteer.steer.calibration import (
+    Calibration,
+    Cost,
+    StrengthWarning,
+    resolve_strength,
+    safe_range,
+)
 from lmsteer.steer.steer import Steer
-from lmsteer.steer.strengths import StrengthWarning, resolve_strength
 from lmsteer.text.encoding import encode
 
 PROMPTS = ["it is", "how", "this was a"]
@@ -48,32 +54,39 @@ def test_the_divergence_equals_a_direct_computation(model, tokenizer, steer, exa
 
 
 def test_a_calibrated_steer_keeps_its_table(calibrated, steer, tmp_path):
-    table = calibrated.record["calibration"]
-    assert [row["strength"] for row in table["rows"]] == [-2, -1, 0, 1, 2]
-    kl = [row["kl"] for row in table["rows"]]
+    table = calibrated.calibration
+    assert [row.strength for row in table.rows] == [-2, -1, 0, 1, 2]
+    kl = [row.kl for row in table.rows]
     assert kl[2] == 0 < kl[1] < kl[0]
-    low, high = table["safe"]
+    low, high = table.safe
     assert -2 <= low <= 0 <= high <= 2
     calibrated.save(tmp_path / "s")
-    assert Steer.load(tmp_path / "s").record["calibration"] == table
-    assert "calibration" not in steer.record
+    assert Steer.load(tmp_path / "s").calibration == table
+    assert steer.calibration is None
+    assert calibrated.renamed("other").calibration == table
     # Another map has another calibration.
-    assert "calibration" not in (2.0 * calibrated).record
-    assert "calibration" not in calibrated.truncate(2)[0].record
+    assert (2.0 * calibrated).calibration is None
+    assert (-calibrated).calibration is None
+    assert (calibrated + calibrated).calibration is None
+    assert calibrated.truncate(2)[0].calibration is None
+    assert lmsteer.compose({calibrated: 1.0}).calibration is None
 
 
 def test_calibrating_again_does_not_warn_of_the_old_range(llama, tokenizer, calibrated):
-    narrow = Steer(
-        calibrated.P,
-        calibrated.Q,
-        record={"calibration": {**calibrated.record["calibration"], "safe": [-0.1, 0.1]}},
-    )
+    narrow = replace(calibrated, calibration=replace(calibrated.calibration, safe=(-0.1, 0.1)))
     again = lmsteer.calibrate(llama, tokenizer, narrow, prompts=PROMPTS, max_new_tokens=4)
-    assert len(again.record["calibration"]["rows"]) == 11
+    assert len(again.calibration.rows) == 11
 
 
 def row(strength, perplexity, distinct, kl=0.0):
-    return {"strength": strength, "perplexity": perplexity, "distinct_2": distinct, "kl": kl}
+    ends = {
+        f"{name}_{end}": 0.0 for name in ("perplexity", "distinct_2") for end in ("low", "high")
+    }
+    return Cost(strength=strength, kl=kl, perplexity=perplexity, distinct_2=distinct, **ends)
+
+
+def table_of(rows, safe):
+    return Calibration(rows=tuple(rows), safe=safe, prompts=1, samples=1, tokens=1, top_p=0.9)
 
 
 def test_the_safe_range_by_hand():
@@ -94,7 +107,7 @@ def test_strengths_in_words(steer):
         row(1, 1, 1, 0.01),
         row(2, 1, 1, 0.04),
     ]
-    known = Steer(steer.P, steer.Q, record={"calibration": {"rows": rows, "safe": [-1.5, 1.0]}})
+    known = replace(steer, calibration=table_of(rows, (-1.5, 1.0)))
     wanted = {
         "2": 2.0,
         "-0.5": -0.5,
@@ -122,7 +135,7 @@ def test_strengths_in_words(steer):
 
 
 def test_words_and_warnings_where_a_strength_is_taken(llama, tokenizer, calibrated):
-    low, high = calibrated.record["calibration"]["safe"]
+    low, high = calibrated.calibration.safe
     ids = torch.tensor([[5, 6, 7]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -142,16 +155,18 @@ def test_words_and_warnings_where_a_strength_is_taken(llama, tokenizer, calibrat
 
 def test_training_calibrates_unless_told_not_to(llama, tokenizer, examples):
     steer = lmsteer.train(llama, tokenizer, examples, steps=3)
-    assert len(steer.record["calibration"]["rows"]) == 11
-    assert (
-        "calibration"
-        not in lmsteer.train(llama, tokenizer, examples, steps=3, calibrate=False).record
-    )
+    assert len(steer.calibration.rows) == 11
+    plain = lmsteer.train(llama, tokenizer, examples, steps=3, calibrate=False)
+    assert plain.calibration is None
 
 
 def test_mistakes(llama, tokenizer, steer):
     with pytest.raises(InputError, match="besides 0"):
         lmsteer.calibrate(llama, tokenizer, steer, strengths=[0])
+    with pytest.raises(InputError, match="must hold strength 0; no row"):
+        table_of([row(1, 10, 1)], (0, 1))
+    with pytest.raises(InputError, match=r"must hold strength 0, was: \(1, 2\)"):
+        table_of([row(0, 10, 1)], (1, 2))
 
 
 def test_at_the_input_site_divergence_is_the_models_own(llama, tokenizer, steer):
@@ -171,5 +186,5 @@ def test_at_the_input_site_divergence_is_the_models_own(llama, tokenizer, steer)
     assert found == pytest.approx({0.0: 0.0, 0.5: float(wanted)}, rel=1e-3)
     table = lmsteer.calibrate(
         llama, tokenizer, at_input, prompts=["it is"], samples=2, max_new_tokens=4, strengths=[1]
-    ).record["calibration"]
-    assert [row["strength"] for row in table["rows"]] == [0.0, 1.0]
+    ).calibration
+    assert [row.strength for row in table.rows] == [0.0, 1.0]

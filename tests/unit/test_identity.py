@@ -23,7 +23,7 @@ from lmsteer.research.comparison.rows import Row
 from lmsteer.research.evaluation.measuring import measure
 from lmsteer.research.evaluation.report import labels_of
 from lmsteer.research.evaluation.run import RECORDS, SETTINGS, resumable
-from lmsteer.steer.strengths import mix_texts, strength_texts
+from lmsteer.steer.numerals import mix_texts, strength_texts
 
 GREEDY = {"temperature": 0, "max_new_tokens": 6, "min_new_tokens": 6}
 
@@ -223,8 +223,8 @@ def test_records_on_disk_know_their_row(tmp_path):
 def test_a_calibration_has_a_row_for_each_strength_however_near(llama, tokenizer):
     options = {"prompts": ["a", "b"], "strengths": [1.0, 1.0000001], "samples": 2}
     steer = calibrate(llama, tokenizer, random_steer("a#1 b"), max_new_tokens=4, **options)
-    rows = steer.record["calibration"]["rows"]
-    assert [row["strength"] for row in rows] == [0.0, 1.0, 1.0000001]
+    rows = steer.calibration.rows
+    assert [row.strength for row in rows] == [0.0, 1.0, 1.0000001]
 
 
 def test_steers_of_one_name_are_composed_of_both(two):

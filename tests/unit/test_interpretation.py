@@ -59,7 +59,7 @@ def test_best_runs_are_the_best_there_are(values, count):
 def test_evidence_is_the_models_own_likelihood_ratio(tokenizer, styled, name):
     model = build(name)
     text = "It is good — 🙂 not   bad."
-    (found,) = evidence(styled, model, tokenizer, [text], strength=0.7)
+    (found,) = evidence(model, tokenizer, styled, [text], strength=0.7)
     sides = [
         naive_log_chances(model, tokenizer, text, {styled: s, styled.domain: 1.0})
         for s in (0.7, -0.7)
@@ -68,13 +68,13 @@ def test_evidence_is_the_models_own_likelihood_ratio(tokenizer, styled, name):
         [t.ratio for t in found.tokens], sides[0] - sides[1], rtol=1e-3, atol=2e-4
     )
     assert found.ratio == pytest.approx(sum(t.ratio for t in found.tokens))
-    bare = evidence(styled, model, tokenizer, [text], strength=0.7, domain=False)[0]
+    bare = evidence(model, tokenizer, styled, [text], strength=0.7, domain=False)[0]
     assert bare.ratio != pytest.approx(found.ratio, abs=1e-3)
 
 
 def test_spans_lie_on_words_of_the_original_text(llama, tokenizer, styled):
     text = "It is good — 🙂 not   bad.\n"
-    (found,) = evidence(styled, llama, tokenizer, [text], spans=2)
+    (found,) = evidence(llama, tokenizer, styled, [text], spans=2)
     assert 1 <= len(found.spans) <= 2
     for span in found.spans:
         piece = text[span.start : span.end]
@@ -92,20 +92,20 @@ def test_spans_lie_on_words_of_the_original_text(llama, tokenizer, styled):
 
 def test_empty_one_token_and_over_long_texts(llama, tokenizer, styled):
     texts = ["", "a", "so " * 100, "it is"]
-    found = evidence(styled, llama, tokenizer, texts)
+    found = evidence(llama, tokenizer, styled, texts)
     assert [len(f.tokens) for f in found] == [0, 0, 63, 4]  # the context holds 64
     assert found[0].spans == []
     assert [f.text for f in found] == texts
-    values = style_value(styled, llama, tokenizer, texts)
+    values = style_value(llama, tokenizer, styled, texts)
     assert [v.tokens for v in values] == [0, 0, 63, 4]
     assert (values[0].value, values[0].probability) == (0.0, 0.5)
-    assert evidence(styled, llama, tokenizer, ["", "a"])[1].ratio == 0.0
+    assert evidence(llama, tokenizer, styled, ["", "a"])[1].ratio == 0.0
 
 
 def test_style_value_is_where_the_text_is_likeliest(llama, tokenizer, styled):
     text = "it is good"
     (found,) = style_value(
-        styled, llama, tokenizer, [text], strengths=np.linspace(-3, 3, 13).tolist()
+        llama, tokenizer, styled, [text], strengths=np.linspace(-3, 3, 13).tolist()
     )
     curve = [
         naive_log_chances(llama, tokenizer, text, {styled: s, styled.domain: 1.0}).sum()
@@ -129,7 +129,7 @@ def test_style_value_is_where_the_text_is_likeliest(llama, tokenizer, styled):
 
 def test_text_of_a_style_is_told_from_its_opposite(llama, tokenizer, examples):
     steer = lmsteer.train(llama, tokenizer, examples, calibrate=False)
-    values = style_value(steer, llama, tokenizer, [e.text for e in examples])
+    values = style_value(llama, tokenizer, steer, [e.text for e in examples])
     right = [(v.probability > 0.5) == (e.label > 0) for v, e in zip(values, examples, strict=True)]
     assert np.mean(right) > 0.85
 
@@ -138,7 +138,7 @@ def test_word_shifts_are_the_mean_change_of_log_probability(bundled):
     steer = lmsteer.Steer(torch.randn(320, 2) * 0.05, torch.randn(320, 2) * 0.05)
     model, tokenizer = bundled
     prompts = ["The film was", "My sister and I"]
-    gains, losses = word_shifts(steer, model, tokenizer, strength=2.0, prompts=prompts, count=5)
+    gains, losses = word_shifts(model, tokenizer, steer, strength=2.0, prompts=prompts, count=5)
     assert len(gains) == len(losses) == 5
     assert gains[0].change >= gains[-1].change > 0 > losses[-1].change >= losses[0].change
     token = tokenizer(f" {gains[0].word}", add_special_tokens=False)["input_ids"]
@@ -158,7 +158,7 @@ def test_word_shifts_are_the_mean_change_of_log_probability(bundled):
 
 def test_directions_share_the_map_and_list_words_at_both_ends(bundled):
     steer = lmsteer.Steer(torch.randn(320, 3) * 0.05, torch.randn(320, 3) * 0.05)
-    found = directions(steer, *bundled, count=9, words=4)
+    found = directions(*bundled, steer, count=9, words=4)
     assert len(found) == 3
     assert sum(d.share for d in found) == pytest.approx(1)
     assert found[0].share >= found[1].share >= found[2].share
@@ -185,11 +185,11 @@ def test_what_cannot_be_read_is_refused_with_a_reason(llama, tokenizer):
     at_input = lmsteer.Steer(torch.randn(32, 2), torch.randn(32, 2), site="input")
     for call in (evidence, style_value):
         with pytest.raises(UnsupportedError, match="input site"):
-            call(at_input, llama, tokenizer, ["it is"])
+            call(llama, tokenizer, at_input, ["it is"])
     with pytest.raises(UnsupportedError, match="input site"):
-        word_shifts(at_input, llama, tokenizer)
+        word_shifts(llama, tokenizer, at_input)
     output = lmsteer.Steer(torch.randn(32, 2), torch.randn(32, 2))
     with pytest.raises(InputError, match="above 0"):
-        evidence(output, llama, tokenizer, ["it is"], strength=-1)
+        evidence(llama, tokenizer, output, ["it is"], strength=-1)
     with pytest.raises(InputError, match="at least three"):
-        style_value(output, llama, tokenizer, ["it is"], strengths=[0, 1])
+        style_value(llama, tokenizer, output, ["it is"], strengths=[0, 1])

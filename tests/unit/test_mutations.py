@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from lmsteer.cli import main
 from lmsteer.errors import ArtefactError
 from lmsteer.steer.steer import Fingerprint, Steer
 from lmsteer.storage.card import card
+from lmsteer.storage.facts import FACTS
 from lmsteer.storage.finding import load_steer, shipped_steers
-from lmsteer.storage.layout import FACTS, TENSORS, pack, unpack
+from lmsteer.storage.layout import TENSORS, pack, unpack
 from lmsteer.storage.steers import save_steer
 
 RAW = ("NaN", "-Infinity", "1e999", "1" * 5000, "true", '"\\ud800"', '"\\u001b[31m"', "[" * 50000)
@@ -29,11 +31,13 @@ def shipped():
     P, Q, R, S = (torch.randn(6, 2, generator=g) for _ in range(4))
     mark = Fingerprint(sketch=torch.randn(8, generator=g), model="bundled", revision=None)
     record = {**steer.record, "samples": [{"strength": 1.0, "text": "some | text"}]}
-    record["calibration"] = {**record["calibration"], "rows": record["calibration"]["rows"][4:7]}
-    record["effect"] = {**record["effect"], "rows": record["effect"]["rows"][3:8]}
+    measured = {
+        "calibration": replace(steer.calibration, rows=steer.calibration.rows[4:7]),
+        "effect": replace(steer.effect, rows=steer.effect.rows[3:8]),
+    }
     record["course"] = {"steps": 3}
     part = Steer(R, S, "mood.domain", fingerprint=mark, record={"part": "domain"})
-    return Steer(P, Q, "mood", "output", part, mark, record)
+    return Steer(P, Q, "mood", "output", part, mark, record, **measured)
 
 
 @pytest.fixture(autouse=True)

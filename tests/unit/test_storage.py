@@ -11,8 +11,11 @@ from safetensors.torch import load_file, save_file
 import lmsteer
 from lmsteer.errors import ArtefactError, InputError, MismatchError, NotFoundError
 from lmsteer.model.identity import fingerprint
+from lmsteer.steer.calibration import Calibration, Cost
+from lmsteer.steer.effect import Effect, Rate
 from lmsteer.steer.steer import Steer
-from lmsteer.storage.layout import FACTS, TENSORS
+from lmsteer.storage.facts import FACTS
+from lmsteer.storage.layout import TENSORS
 
 
 @pytest.fixture
@@ -102,13 +105,74 @@ def test_a_steer_of_the_first_schema_is_read(whole, tmp_path):
     assert Steer.load(tmp_path / "s").digest == whole.digest
 
 
+@pytest.fixture
+def measured(whole):
+    """A steer, and its domain part too, with all that can be measured of it."""
+    rows = tuple(
+        Cost(
+            strength=strength,
+            kl=strength**2 / 7,
+            perplexity=10.0,
+            perplexity_low=9.0,
+            perplexity_high=11.0,
+            distinct_2=0.9,
+            distinct_2_low=0.8,
+            distinct_2_high=1.0,
+        )
+        for strength in (-1.0, 0.0, 1.0)
+    )
+    table = Calibration(
+        rows=rows, safe=(-1.0, 0.5), positions=9, prompts=3, samples=2, tokens=4, top_p=0.9, seed=0
+    )
+    rates = (Rate(strength=0.0, rate=0.1, rate_low=0.0, rate_high=0.2),)
+    effect = Effect(
+        style="kind", judge="a judge", prompts="neutral", texts=5, spearman=0.9, rows=rates
+    )
+    part = replace(whole.domain, calibration=replace(table, seed=None))
+    return replace(whole, domain=part, calibration=table, effect=effect, record={"note": 1})
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_what_older_schemas_held_in_the_record_becomes_fields(measured, schema, tmp_path):
+    measured.save(tmp_path / "s")
+    facts = json.loads((tmp_path / "s" / FACTS).read_text())
+    assert facts["schema"] == 3
+    assert facts["record"] == {"note": 1}
+    for part in (facts, facts["domain"]):
+        part["record"] |= {key: part.pop(key) for key in ("calibration", "effect")}
+        if part["record"]["effect"] is None:
+            del part["record"]["effect"]
+    (tmp_path / "s" / FACTS).write_text(json.dumps({**facts, "schema": schema}))
+    again = Steer.load(tmp_path / "s")
+    assert (again.calibration, again.effect) == (measured.calibration, measured.effect)
+    assert again.domain.calibration == measured.domain.calibration
+    assert again.domain.effect is None
+    assert dict(again.record) == {"note": 1}
+    # The same files are refused where a figure is missing.
+    del facts["record"]["calibration"]["rows"][0]["kl"]
+    (tmp_path / "s" / FACTS).write_text(json.dumps({**facts, "schema": schema}))
+    with pytest.raises(ArtefactError, match=r"calibration.*'kl' is a required property"):
+        Steer.load(tmp_path / "s")
+
+
+def test_a_calibration_that_lies_is_refused(measured, tmp_path):
+    measured.save(tmp_path / "s")
+    facts = json.loads((tmp_path / "s" / FACTS).read_text())
+    del facts["calibration"]["rows"][1]
+    (tmp_path / "s" / FACTS).write_text(json.dumps(facts))
+    with pytest.raises(ArtefactError, match=r"steer\.json: the rows of a calibration must hold"):
+        Steer.load(tmp_path / "s")
+    nan = replace(measured.calibration, top_p=float("nan"))
+    with pytest.raises(InputError, match="finite"):
+        replace(measured, calibration=nan).save(tmp_path / "t")
+
+
 def test_a_record_that_could_not_be_read_again_is_not_written(steer, tmp_path):
     for record, match in (
         ({"x": float("nan")}, "finite"),
         ({"x": {1, 2}}, "what JSON can hold"),
         ({"x": "\ud800"}, "what JSON can hold"),
         ({"samples": 5}, r"record\.samples"),
-        ({"calibration": {"rows": []}}, r"record\.calibration"),
     ):
         with pytest.raises(InputError, match=match):
             replace(steer, record=record).save(tmp_path / "s")

@@ -126,6 +126,13 @@ def test_one_room_hooks_a_model():
             assert "register_forward" not in path.read_text(), name
 
 
+def test_a_record_is_provenance_that_one_file_reads():
+    """Elsewhere a steer's record is passed on whole, or shown through `read_provenance`."""
+    for name, path in FILES.items():
+        found = re.search(r"\.record(\[|\.get\(|\.items\(|\.pop\()", path.read_text())
+        assert not found, f"{name}: {found and found[0]}"
+
+
 def test_what_reaches_the_terminal_goes_through_one_file():
     """`display` escapes; a plain print, a console or JSON of one's own would not."""
     for path in (SOURCE / "cli").rglob("*.py"):

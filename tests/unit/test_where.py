@@ -224,7 +224,7 @@ def test_a_carried_steer_keeps_where_it_acts(model, tokenizer):
     steer = one(domain=one())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TransferWarning)
-        carried = lmsteer.transfer(steer, pair, pair, form="inverse", texts=texts)
+        carried = lmsteer.transfer(pair, pair, steer, form="inverse", texts=texts)
     assert (carried.where, carried.domain.where) == ("prompt", "prompt")
 
 
@@ -239,9 +239,9 @@ def test_what_cannot_act_on_the_prompt_alone_refuses(model, tokenizer, folder):
             Rows({"s": steer}, 4, torch.device("cpu"))
     assert open_checkpoint(folder).fixed({inside: 0.0}) == {}
     with pytest.raises(UnsupportedError, match="reading a text"):
-        evidence(head, model, tokenizer, ["it is good"])
+        evidence(model, tokenizer, head, ["it is good"])
     with pytest.raises(UnsupportedError, match="comparing words"):
-        word_shifts(head, model, tokenizer)
+        word_shifts(model, tokenizer, head)
     with pytest.raises(UnsupportedError, match="divergence"):
         lmsteer.calibrate(model, tokenizer, head, strengths=[1.0], samples=1, max_new_tokens=4)
 

@@ -1,7 +1,7 @@
 """Linear maps between the spaces of two models, in closed form.
 
 ``e_source ~ H e_target`` over shared words, ``c_source ~ G c_target`` over the same places of one
-text (Han et al. 2024, section 3.5, which takes G = H). All in float64.
+text (Han et al. 2024, section 3.5, which takes G = H). Everything is computed in float64.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Fit:
     """A map from rows of one space to rows of another, and how good it is.
 
     Args:
-        matrix: ``(inputs, outputs)``: ``outputs ~ inputs @ matrix``.
-        explained: Share of the held-out variance explained, at most 1; about 0 for a map that
-            says nothing.
-        ridge: In units of the inputs' mean eigenvalue; 0 for Procrustes.
-        condition: Of the weighted covariance of the inputs.
-        rows: How many it was fitted on.
+        matrix: The map, ``(inputs, outputs)``: ``outputs ~ inputs @ matrix``.
+        explained: The share of the held-out variance that it explains, at most 1; about 0 for a map
+            that says nothing.
+        ridge: The ridge, in units of the mean eigenvalue of the inputs; 0 for Procrustes.
+        condition: The condition number of the weighted covariance of the inputs.
+        rows: The number of rows that it was fitted on.
     """
 
     matrix: Float[Tensor, "inputs outputs"]
@@ -39,7 +39,7 @@ class Fit:
     rows: int
 
     def facts(self) -> dict[str, float]:
-        """For a steer's record."""
+        """The figures of the fit, for the record of a steer."""
         return {
             "rows": self.rows,
             "explained": self.explained,
@@ -59,14 +59,14 @@ def fit_map(
     """The linear map that takes `inputs` to `outputs`.
 
     Args:
-        inputs: One row an observation.
-        outputs: Of the same observations.
-        weights: What each counts; all the same by default.
-        method: ``"ridge"``, least squares, the ridge chosen on held-out rows; ``"procrustes"``,
-            a scaled (semi-)orthogonal map; ``"whitened"``, an orthogonal map between the whitened
-            spaces.
-        centred: Take the weighted means off first. For embeddings at the output site: adding one
-            vector to all of them changes no probability.
+        inputs: The inputs, one row per observation.
+        outputs: The outputs of the same observations.
+        weights: How much each observation counts; by default all count the same.
+        method: ``"ridge"`` is least squares with a ridge chosen on held-out rows;
+            ``"procrustes"`` is a scaled (semi-)orthogonal map; ``"whitened"`` is an orthogonal map
+            between the whitened spaces.
+        centred: Whether the weighted means are subtracted first. They are for embeddings at the
+            output site, where adding one vector to all of them changes no probability.
     """
     x, y = inputs.double(), outputs.double()
     w = torch.ones(len(x), dtype=torch.float64, device=x.device)
@@ -112,7 +112,7 @@ def _solve(x: Tensor, y: Tensor, w: Tensor, method: Method, ridge: float) -> Ten
 
 
 def _roots(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Square root and its (ridged) inverse."""
+    """The square root of a covariance, and its (ridged) inverse."""
     values, vectors = torch.linalg.eigh(gram)
     floor = float(values[-1]) * 1e-6
     root = values.clamp_min(floor).sqrt()

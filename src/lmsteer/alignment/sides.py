@@ -1,4 +1,4 @@
-"""The two models of a transfer: what each makes of the same texts, and where they meet."""
+"""The two models of a transfer: how each reads the same texts, and the places that both read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEWEST_WORDS = 50
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """What is known of one model."""
+    """What is known of one of the two models."""
 
     head: Head
     table: Float[Tensor, "vocab dim"]
@@ -35,7 +35,7 @@ class Side:
 def sampled(
     source: tuple[PreTrainedModel, PreTrainedTokenizerBase], progress: Progress | None
 ) -> list[str]:
-    """Text that the source model writes: it knows nothing better than its own."""
+    """Texts that the source model writes: it knows no other text so well."""
     model, tokenizer = source
     records = generate(
         model,
@@ -86,7 +86,7 @@ def same_places(
     """The states of both models at the characters where both begin a word.
 
     Raises:
-        InputError: Hardly any.
+        InputError: There are hardly any such places.
     """
     shared = [place for place in ours.places if place in theirs.places]
     if len(shared) < FEWEST_WORDS:

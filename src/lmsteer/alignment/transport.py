@@ -21,7 +21,7 @@ from ..model import check_fit, decoder_start, fingerprint
 from ..recipes import calibrate as calibrated
 from ..recipes import train
 from ..states import Progress
-from ..steer import Steer, strength_at_kl
+from ..steer import Steer, lineage, strength_at_kl
 from ..text import Example, shared_words
 from .maps import Fit, Method, fit_map
 from .sides import FEWEST_WORDS, Side, frequencies, read_side, same_places, sampled
@@ -34,10 +34,10 @@ FORMS: tuple[Form, ...] = get_args(Form)
 FEW = 300
 """Examples below which all of them are learned from when a steer is refined."""
 PRIOR_TOKENS = 1e7
-"""How many tokens of text a carried steer is worth when it is refined. On 30 texts from
+"""The number of tokens of text that a carried steer is worth when it is refined. On 30 texts from
 bundled-small to bundled (effect of the carried steer .61): 1e5 gives .39, 1e6 .56, 1e7 .60."""
 POOR = 0.1
-"""Share of held-out variance explained below which a fit is warned of."""
+"""The share of held-out variance explained below which a fit is warned of."""
 
 
 class TransferWarning(LmsteerWarning):
@@ -45,9 +45,9 @@ class TransferWarning(LmsteerWarning):
 
 
 def transfer(
-    steer: Steer,
     source: tuple[PreTrainedModel, PreTrainedTokenizerBase],
     target: tuple[PreTrainedModel, PreTrainedTokenizerBase],
+    steer: Steer,
     *,
     form: Form | str = "states",
     method: Method = "ridge",
@@ -60,28 +60,28 @@ def transfer(
     """Carry a steer, and its domain part, to another model.
 
     Args:
-        steer: Learned on `source`.
-        source: Model and tokenizer it was learned on.
-        target: Model and tokenizer it is wanted for.
-        form: Where the map of hidden states (G) comes from. ``"states"``: least squares on the
-            states of both models at the same characters of the same text. The others use the
-            embeddings alone: ``"two-sided"``, regression of the target's on the source's;
-            ``"inverse"``, the (pseudo-)inverse of H; ``"weighted"``, that inverse in the metric of
-            the source's states; ``"transpose"``, G = H, the paper's. See docs/transfer.md for how
-            they compare.
-        method: How embeddings are mapped; see `fit.fit_map`.
-        frequency: Words count by how likely the source model finds them in `texts`; else all the
-            same.
-        texts: What both models read; by default 400 texts that the source model writes.
-        examples: Labelled texts, some 30 are enough, to refine on: training on the target that
-            begins at the carried steer and is held to it as it is otherwise held to zero.
-        calibrate: Measure what each strength costs on the target (output site alone).
+        source: The model that the steer was learned on, and its tokenizer.
+        target: The model that the steer is wanted for, and its tokenizer.
+        steer: A steer learned on `source`.
+        form: Where the map of hidden states (G) comes from. ``"states"`` is least squares on the
+            states of both models at the same characters of the same text. The other forms use the
+            embeddings alone: ``"two-sided"`` is the regression of the target's embeddings on the
+            source's, ``"inverse"`` the (pseudo-)inverse of H, ``"weighted"`` that inverse in the
+            metric of the source's states, and ``"transpose"`` the paper's form, G = H. See
+            docs/transfer.md for how they compare.
+        method: How embeddings are mapped; see `maps.fit_map`.
+        frequency: Whether words count by how likely the source model finds them in `texts`;
+            otherwise all words count the same.
+        texts: The texts that both models read; by default 400 texts that the source model writes.
+        examples: Labelled texts to refine the steer on; some 30 are enough. Training on the target
+            then begins at the carried steer and is held to it, as it is otherwise held to zero.
+        calibrate: Whether to measure what each strength costs on the target (at the output site).
         progress: Called as ``progress(stage, done, total)``.
 
     Returns:
         A steer for `target`, scaled so that at strength 1 its divergence from the base is what it
-        was on `source`. ``record["transfer"]`` has the lineage, how many words the models share,
-        and how well each fit explains rows that it did not see.
+        was on `source`. Its record says under ``"transfer"`` where it came from, how many words
+        the models share, and how well each fit explains rows that it did not see.
 
     Raises:
         InputError: An unknown form, or texts that share no place.
@@ -132,7 +132,7 @@ def transfer(
         "fits": {name: fit.facts() for name, fit in fits.items()},
         "scaled_by": factor,
         "refined_on": len(examples) if examples else 0,
-        "source_record": {k: v for k, v in steer.record.items() if k in _LINEAGE},
+        "source_record": lineage(steer.record),
     }
     scaled = replace(factor * carried, record={"transfer": facts})
     if examples:
@@ -151,11 +151,8 @@ def transfer(
     return scaled
 
 
-_LINEAGE = ("solver", "data", "held_out", "rank", "source", "transfer")
-
-
 def _refinement(tokenizer: PreTrainedTokenizerBase, examples: Sequence[Example]) -> dict[str, Any]:
-    """A tenth of a few texts is too little to choose a ridge by: then it is this prior's."""
+    """The options of refining: a tenth of a few texts is too little to choose a ridge by."""
     if len(examples) >= FEW:
         return {}
     ids = tokenizer([e.text for e in examples], add_special_tokens=False)["input_ids"]
@@ -185,7 +182,7 @@ def _carry(steer: Steer, H: Tensor, back: Tensor, model: Any) -> Steer:
 
 
 def _factor(steer: Steer, carried: Steer, theirs: Side, ours: Side) -> float:
-    """What makes the divergence at strength 1 the same on both models."""
+    """The factor that makes the divergence at strength 1 the same on both models."""
     if steer.site != "output":
         return 1.0
     few = [side.hidden[:: max(1, len(side.hidden) // 2048)] for side in (theirs, ours)]
@@ -193,8 +190,7 @@ def _factor(steer: Steer, carried: Steer, theirs: Side, ours: Side) -> float:
     grid = [0.0, *(2.0**k for k in range(-6, 9))]
     signed = [s * sign for sign in (-1, 1) for s in grid]
     table = divergence(ours.head, few[1].to(ours.head.weight), carried, signed)
-    rows = [{"strength": s, "kl": kl} for s, kl in table.items()]
-    sides = [strength_at_kl(rows, wanted[sign], sign) for sign in (-1.0, 1.0)]
+    sides = [strength_at_kl(table, wanted[sign], sign) for sign in (-1.0, 1.0)]
     return float((sides[0] * sides[1]) ** 0.5)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from ..steer import strength_texts
+from ..steer import Calibration, strength_texts
 from .display import hush_transformers, out, print_json, progress_bars
 
 
@@ -50,24 +50,26 @@ def calibrate(
             progress=progress,
         )
     found.save(steer, force=True)
+    assert found.calibration is not None
     if json_:
-        print_json(found.record["calibration"])
+        print_json(asdict(found.calibration))
         return
-    describe_calibration(found.record["calibration"])
+    describe_calibration(found.calibration)
 
 
-def describe_calibration(table: Mapping[str, Any]) -> None:
-    """The table, and the safe range in a sentence."""
-    shown = Table("strength", "KL, nats a token", "perplexity", "distinct-2")
-    texts = strength_texts([row["strength"] for row in table["rows"]])
-    for row, strength in zip(table["rows"], texts, strict=True):
-        figures = [
-            f"{row[name]:.3g} [{row[f'{name}_low']:.3g}, {row[f'{name}_high']:.3g}]"
-            for name in ("perplexity", "distinct_2")
-        ]
-        shown.add_row(strength, f"{row['kl']:.4f}", *figures)
+def describe_calibration(calibration: Calibration) -> None:
+    """Print the table, and the safe range in a sentence."""
+    shown = Table("strength", "KL, nats per token", "perplexity", "distinct-2")
+    texts = strength_texts([row.strength for row in calibration.rows])
+    for row, strength in zip(calibration.rows, texts, strict=True):
+        shown.add_row(
+            strength,
+            f"{row.kl:.4f}",
+            f"{row.perplexity:.3g} [{row.perplexity_low:.3g}, {row.perplexity_high:.3g}]",
+            f"{row.distinct_2:.3g} [{row.distinct_2_low:.3g}, {row.distinct_2_high:.3g}]",
+        )
     out.print(shown)
-    low, high = table["safe"]
+    low, high = calibration.safe
     out.print(
         f"safe range {low:+.2f} to {high:+.2f}: perplexity up to 1.5 times, distinct-2 at least "
         "0.9 times that of unsteered text"

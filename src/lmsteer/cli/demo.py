@@ -30,7 +30,8 @@ def demo(
     from ..metrics import masked
     from ..model import load_model
     from ..recipes import train
-    from ..storage import check_writable
+    from ..steer import read_provenance
+    from ..storage import check_writable, measured
     from ..text import read_examples, read_prompts
 
     force = force or out_folder == FOLDER  # what the demo made before it may make again
@@ -64,12 +65,13 @@ def demo(
     ]
     steer.save(out_folder, force=force)
     if json_:
-        print_json({"out": str(out_folder), "effect": rows, "record": dict(steer.record)})
+        told = {"out": str(out_folder), "effect": rows, "record": dict(steer.record)}
+        print_json({**measured(steer), **told})
         return
-    data = steer.record["data"]
+    seconds = read_provenance(steer.record).seconds
     out.print(
-        f"\nA steer learned from {data['texts']} labelled sentences, the model frozen, in "
-        f"{steer.record['seconds']:.1f} s. The same prompts at three strengths:\n"
+        f"\nA steer learned from {len(examples)} labelled sentences, the model frozen, in "
+        f"{seconds:.1f} s. The same prompts at three strengths:\n"
     )
     table = Table(*(f"strength {s:+g}" for s in STRENGTHS), show_lines=True)
     for start in range(0, len(shown), len(STRENGTHS)):

@@ -105,9 +105,9 @@ def _read(
 
     with progress_bars(quiet=quiet) as progress:
         both = read_texts(
-            steer,
             network,
             tokenizer,
+            steer,
             texts,
             strength=strength,
             spans=spans,
@@ -152,9 +152,9 @@ def _learned(
     from ..metrics import masked
 
     gains, losses = word_shifts(
-        steer, network, tokenizer, strength=strength, count=words, prompts=prompts
+        network, tokenizer, steer, strength=strength, count=words, prompts=prompts
     )
-    parts = directions_of(steer, network, tokenizer, count=directions, words=words, prompts=prompts)
+    parts = directions_of(network, tokenizer, steer, count=directions, words=words, prompts=prompts)
     if not quiet:
         _show_words(name, strength, gains, losses, masked)
         _show_directions(parts, masked)

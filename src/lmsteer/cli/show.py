@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ..errors import NotFoundError
 from ..steer import Steer, strength_texts
-from ..storage import FACTS, read_steer, shipped_steers
+from ..storage import FACTS, measured, read_steer, shipped_steers
 from .calibrate import describe_calibration
 from .display import escape, out, print_json
 from .train import describe
@@ -58,21 +58,19 @@ def show(
     """What a steer is and how it was made."""
     steer = _shipped(name, model) if not Path(name).exists() else read_steer(name)
     if json_:
-        print_json({**_facts(steer), "record": dict(steer.record)})
+        print_json({**_facts(steer), **measured(steer), "record": dict(steer.record)})
         return
     for key, value in _facts(steer).items():
         out.print(f"{key:>10}  {escape(str(value))}")
-    if "data" in steer.record:
-        describe(steer.record)
-    if "calibration" in steer.record:
-        describe_calibration(steer.record["calibration"])
-    if "effect" in steer.record:
-        effect = steer.record["effect"]
-        texts = strength_texts([row["strength"] for row in effect["rows"]])
+    describe(steer)
+    if steer.calibration is not None:
+        describe_calibration(steer.calibration)
+    if effect := steer.effect:
+        texts = strength_texts([row.strength for row in effect.rows])
         rates = ", ".join(
-            f"{text}: {row['rate']:.0%}" for text, row in zip(texts, effect["rows"], strict=True)
+            f"{text}: {row.rate:.0%}" for text, row in zip(texts, effect.rows, strict=True)
         )
-        out.print(f"{escape(effect['style'])}, {effect['texts']} texts a strength: {rates}")
+        out.print(f"{escape(effect.style)}, {effect.texts} texts per strength: {rates}")
 
 
 def _shipped(name: str, model: str) -> Steer:

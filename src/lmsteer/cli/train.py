@@ -12,8 +12,8 @@ import typer
 
 from ..errors import InputError
 from ..model import load_model
-from ..steer import check_name, name_of_folder, unique_file_names
-from ..storage import check_writable, working
+from ..steer import Steer, check_name, name_of_folder, read_provenance, unique_file_names
+from ..storage import check_writable, measured, working
 from ..text import read_examples
 from .display import err, escape, hush_transformers, print_json, progress_bars
 
@@ -168,11 +168,14 @@ def train(
         for steer, folder in zip(steers, folders, strict=True):
             steer.save(folder, force=force)
     if json_:
-        told = [{"out": str(f), **s.record} for s, f in zip(steers, folders, strict=True)]
+        told = [
+            {"out": str(folder), **steer.record, **measured(steer)}
+            for steer, folder in zip(steers, folders, strict=True)
+        ]
         print_json(told[0] if len(told) == 1 else told)
         return
     for steer, folder in zip(steers, folders, strict=True):
-        describe(steer.record)
+        describe(steer)
         err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
     command = ["lmsteer", "generate", "--model", model, "--steer", f"{folders[0]}=2"]
     err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)
@@ -236,28 +239,27 @@ def _for_self_training(options: Mapping[str, Any], judge: str | None, texts: int
     return {**kept, "judge": load_scorer(judge) if judge else None, "texts": texts}
 
 
-def describe(record: Mapping[str, Any]) -> None:
-    """The record of a training in a few lines, with what a user should know of the data."""
-    facts = record
-    data, held_out = facts["data"], facts.get("held_out")
+def describe(steer: Steer) -> None:
+    """Say how a steer was made in a few lines, with what a user should know of the data."""
+    told = read_provenance(steer.record)
+    if (data := told.data) is None:
+        return
     err.print(
-        f"{data['texts']} texts ({data['positive']} positive, {data['negative']} negative, "
-        f"{data['neutral']} neutral), {data['tokens']} target tokens, {facts['seconds']:.1f} s"
+        f"{data.texts} texts ({data.positive} positive, {data.negative} negative, "
+        f"{data.neutral} neutral), {data.tokens} target tokens, {told.seconds:.1f} s"
     )
-    if data["truncated"]:
-        err.print(f"[yellow]{data['truncated']} texts were cut to the model's context[/]")
-    if data["skipped"]:
-        err.print(
-            f"[yellow]{data['skipped']} texts have no token to learn from, and were left out[/]"
-        )
-    few, many = sorted((data["positive"], data["negative"]))
-    if few and many > 3 * few and not facts["balance"]:
+    if data.truncated:
+        err.print(f"[yellow]{data.truncated} texts were cut to the model's context[/]")
+    if data.skipped:
+        err.print(f"[yellow]{data.skipped} texts have no token to learn from, and were left out[/]")
+    few, many = sorted((data.positive, data.negative))
+    if few and many > 3 * few and not told.balance:
         err.print("[yellow]the classes are uneven; --balance evens them out[/]")
-    if "calibration" in facts:
-        low, high = facts["calibration"]["safe"]
+    if steer.calibration is not None:
+        low, high = steer.calibration.safe
         err.print(f"strengths from {low:+.2f} to {high:+.2f} keep the text fluent")
-    if held_out:
+    if held_out := told.held_out:
         err.print(
-            f"held-out NLL {held_out['nll_base']:.3f} -> {held_out['nll']:.3f} nats a token "
-            f"({held_out['tokens']} tokens)"
+            f"held-out NLL {held_out.nll_base:.3f} -> {held_out.nll:.3f} nats per token "
+            f"({held_out.tokens} tokens)"
         )

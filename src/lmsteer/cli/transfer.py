@@ -42,6 +42,7 @@ def transfer(
     """
     from ..alignment import transfer as carried
     from ..model import load_model
+    from ..steer import read_provenance
     from ..storage import check_writable, load_steer
     from ..text import read_examples, read_prompts
 
@@ -52,9 +53,9 @@ def transfer(
     target = load_model(to, device=device, dtype=dtype)
     with progress_bars(quiet=json_) as progress:
         found = carried(
-            load_steer(steer, source[0]),
             source,
             target,
+            load_steer(steer, source[0]),
             form=form,
             texts=read_prompts(texts) if texts else None,
             examples=examples,
@@ -62,7 +63,7 @@ def transfer(
             progress=progress,
         )
     found.save(out_folder, force=force)
-    facts = found.record["transfer"]
+    facts = read_provenance(found.record).transfer or {}
     if json_:
         print_json(dict(facts))
         return

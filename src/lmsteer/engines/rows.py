@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import UnsupportedError
-from ..steer import Steer
+from ..steer import Steer, change
 from .requests import check_site
 
 _STACKS = 16  # combinations of steers kept side by side in memory
@@ -107,7 +107,7 @@ class Rows:
         if mix is None:
             return hidden
         base = hidden.float()
-        return (base + ((base @ mix.P) * mix.scales) @ mix.Q_t).to(hidden.dtype)
+        return (base + change(base, mix.P, mix.Q_t.T, mix.scales)).to(hidden.dtype)
 
     def _mixed(self, given: Sequence[Mapping[str, float]]) -> _Mix | None:
         """The steers that any of these rows asks for, side by side."""

@@ -121,6 +121,7 @@ class Slots:
             self._reserve(count)
         base, out = self._base[:count], self._out[:count]
         inner, scales, mask = self._inner[:count], self._scales[:count], self._mask[:count]
+        # `steer.change`, into buffers of this object: a captured graph reads and writes them.
         base.copy_(hidden)
         torch.mm(base, self._P, out=inner)
         torch.index_select(self._table, 0, owners, out=scales)

@@ -26,11 +26,11 @@ class Checkpoint:
     """A folder of safetensors whose word tables alone are in memory.
 
     Args:
-        folder: Where it lies.
-        model: The model with every weight on the meta device, but for the head and the input
-            table: enough to look up steers by name and check that they belong to it.
-        files: The file of each tensor, by its key.
-        tables: The key of the table of each site; one key for both where they are tied.
+        folder: The folder of the model.
+        model: The model with every weight on the meta device, except for the head and the input
+            table: enough to look up steers by name and to check that they belong to it.
+        files: The file that holds each tensor, by the tensor's key.
+        tables: The key of the table of each site; both sites have one key where they are tied.
         tied: Whether the head is the input table.
     """
 
@@ -41,7 +41,7 @@ class Checkpoint:
     tied: bool
 
     def read(self, key: str) -> Tensor:
-        """One tensor, as stored."""
+        """One tensor, as it is stored."""
         with safe_open(self.folder / self.files[key], framework="pt") as file:
             tensor: Tensor = file.get_tensor(key)
         return tensor
@@ -53,7 +53,7 @@ class Checkpoint:
         return name
 
     def fixed(self, strengths: Mapping[Steer, float | str]) -> dict[Steer, float]:
-        """Steers that were made for this model, with their strengths as numbers; zeros dropped.
+        """The strengths as numbers, of steers that were made for this model; zeros are dropped.
 
         Raises:
             MismatchError: A steer of another model.
@@ -71,11 +71,11 @@ class Checkpoint:
 def open_checkpoint(
     name_or_path: str | PathLike[str] = "bundled", *, revision: str | None = None
 ) -> Checkpoint:
-    """Open a model for export; of its weights only the word tables are read.
+    """Open a model for export, reading only its word tables.
 
     Args:
-        name_or_path: As for `lmsteer.load_model`: bundled, a local folder, or a Hub id.
-        revision: Branch, tag or commit on the Hub.
+        name_or_path: The model, as for `lmsteer.load_model`: bundled, a local folder, or a Hub id.
+        revision: A branch, tag or commit on the Hub.
 
     Raises:
         NotFoundError: No such model.

@@ -17,10 +17,10 @@ from torch import Tensor
 from ..errors import InputError, UnsupportedError
 from ..model import decoder_start, steered_rows
 from ..steer import Site, Steer
-from ..storage import base_model
+from ..storage import front_matter, steer_lines
 from ..text import markdown
 from .checkpoint import INDEX, Checkpoint
-from .notes import baked_in, fresh_folder, steer_lines
+from .notes import baked_in, base_of, fresh_folder
 
 _ROWS_A_CHUNK = 8192
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -43,15 +43,15 @@ def export_folder(
     weights and in ``config.json``, so that only the steered site changes.
 
     Args:
-        checkpoint: From `open_checkpoint`.
-        strengths: Signed strength of each steer, or words for calibrated ones.
+        checkpoint: The model, from `open_checkpoint`.
+        strengths: The signed strength of each steer, or a word for a calibrated steer.
         path: The folder to make.
-        untie: Give a tied head a table of its own even where no strength asks for it: llama.cpp's
+        untie: Whether a tied head gets a table of its own even if no strength needs it: llama.cpp's
             converter then writes the head that adapters need.
-        dtype: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for the weights written; their own
-            by default. The steered tables of a half-precision model are exact to 1e-4 in float32
-            alone.
-        force: Replace a folder that an export wrote.
+        dtype: The type of the weights that are written, ``"float32"``, ``"bfloat16"`` or
+            ``"float16"``; by default their own. The steered tables of a half-precision model are
+            exact to 1e-4 in float32 alone.
+        force: Whether a folder that an earlier export wrote is replaced.
 
     Returns:
         What was written: ``{"out", "files", "untied", "steers"}``.
@@ -170,14 +170,10 @@ def _configure(path: Path, *, untied: bool, dtype: str | None) -> None:
 
 
 def _card(checkpoint: Checkpoint, facts: list[dict[str, Any]]) -> str:
-    base = str(checkpoint.model.config._name_or_path)
-    named = base.count("/") == 1 and not Path(base).exists()
+    base, on_hub = base_of(checkpoint)
     lines = [
-        "---",
-        "tags: [lm-steer, steering]",
-        *(base_model(base) if named else []),
-        "---",
-        f"# {markdown(base if named else Path(base).name)}, steered",
+        *front_matter(["lm-steer", "steering"], base=on_hub),
+        f"# {markdown(base)}, steered",
         "",
         "The model with these steers in its word tables, at fixed strengths (lmsteer; LM-Steer, "
         "Han et al., ACL 2024):",

@@ -48,18 +48,18 @@ def export_gguf(
     base: Precision | str | None = "f16",
     force: bool = False,
 ) -> dict[str, Any]:
-    """Write a folder of GGUF files: ``base.gguf``, and one LoRA a steer and domain part.
+    """Write a folder of GGUF files: ``base.gguf``, and one LoRA per steer and domain part.
 
     Args:
-        checkpoint: From `open_checkpoint`.
-        steers: Of the output site; each becomes ``NAME.gguf``, and its domain part
+        checkpoint: The model, from `open_checkpoint`.
+        steers: Steers of the output site. Each becomes ``NAME.gguf``, and its domain part
             ``NAME.domain.gguf``, by names that are safe as file names. Steers of one name have
             numbers: ``NAME#1.gguf``. The scale given at run time is the strength, signed.
         path: The folder to make.
-        base: Precision of the model's matrices, ``"f32"``, ``"f16"``, ``"bf16"`` or ``"q8_0"``
-            (norms stay f32; f16 and q8_0 round); None writes LoRA files alone, for a base made
+        base: The precision of the model's matrices, ``"f32"``, ``"f16"``, ``"bf16"`` or ``"q8_0"``
+            (norms stay f32; f16 and q8_0 round). None writes LoRA files alone, for a base made
             by llama.cpp's own converter from a model with an untied head.
-        force: Replace a folder that an export wrote.
+        force: Whether a folder that an earlier export wrote is replaced.
 
     Returns:
         What was written: ``{"out", "base", "steers"}``, the latter by name (`naming.labels`) with

@@ -71,13 +71,13 @@ def _named(checkpoint: Checkpoint, name: str) -> str:
 
 
 def _interleaved(weight: Tensor, heads: int) -> Tensor:
-    """Rows of a projection reordered from rotating halves to rotating neighbours."""
+    """The rows of a projection, reordered from rotating halves to rotating neighbours."""
     halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return halves.swapaxes(1, 2).reshape(weight.shape)
 
 
 def _rope(config: Any) -> tuple[float, str, dict[str, Any]]:
-    """Base, kind and options; they moved between versions of transformers."""
+    """The base, kind and options of the rotation, which moved between versions of transformers."""
     options = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     options = dict(options or {})
     base = options.get("rope_theta", getattr(config, "rope_theta", 10000.0))
@@ -106,7 +106,7 @@ def _head_dim(config: Any) -> int:
 
 
 def metadata(writer: Any, checkpoint: Checkpoint, precision: str) -> None:
-    """The model's shape and its tokenizer."""
+    """Write the model's shape and its tokenizer."""
     from gguf import LlamaFileType, RopeScalingType
 
     kinds = {

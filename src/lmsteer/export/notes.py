@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..steer import Steer, labels, strength_texts
+from ..steer import Steer, labels
 from ..storage import MARK, check_place, writing
-from ..text import markdown
+from .checkpoint import Checkpoint
 
 
 def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:
@@ -32,22 +32,18 @@ def baked_in(fixed: Mapping[Steer, float]) -> list[dict[str, Any]]:
     ]
 
 
-def steer_lines(facts: Sequence[Mapping[str, Any]], *, site: bool = False) -> list[str]:
-    """A line of Markdown for each steer of `baked_in`, with its site if asked for."""
-    texts = strength_texts([fact["strength"] for fact in facts])
-    return [
-        f"- {markdown(fact['name'])} at {text}"
-        + (f" ({fact['site']} site)" if site else "")
-        + f"; {fact['domain']}"
-        for fact, text in zip(facts, texts, strict=True)
-    ]
+def base_of(checkpoint: Checkpoint) -> tuple[str, str]:
+    """What to call the base model in a card, and its name on the Hub: "" where it has none."""
+    base = str(checkpoint.model.config._name_or_path)
+    is_on_hub = base.count("/") == 1 and not Path(base).exists()
+    return (base, base) if is_on_hub else (Path(base).name, "")
 
 
 @contextlib.contextmanager
 def fresh_folder(path: str | PathLike[str], *, force: bool) -> Iterator[Path]:
     """A folder to fill, whose files are moved to `path` together at the end, or not at all.
 
-    Of an earlier export the files that are not written again are removed; others never are.
+    Files of an earlier export that are not written again are removed; other files never are.
 
     Raises:
         InputError: `path` exists; only an earlier export is replaced, and only by `force`.
@@ -57,5 +53,5 @@ def fresh_folder(path: str | PathLike[str], *, force: bool) -> Iterator[Path]:
 
 
 def check_free(path: str | PathLike[str], *, force: bool) -> None:
-    """Raise InputError where `fresh_folder` would; call it before long work."""
+    """Raise InputError if `fresh_folder` would; call it before long work."""
     check_place(path, MARK, "an export", force=force)

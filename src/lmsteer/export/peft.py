@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,10 +20,10 @@ from torch import Tensor
 from ..errors import InputError, MissingExtraError, UnsupportedError
 from ..model import decoder_start, head_of, input_tables, untie
 from ..steer import Steer, compose
-from ..storage import base_model
+from ..storage import front_matter, steer_lines
 from ..text import code, markdown
 from .checkpoint import Checkpoint
-from .notes import baked_in, fresh_folder, steer_lines
+from .notes import baked_in, base_of, fresh_folder
 
 _ROWS_A_CHUNK = 8192
 TIED_NOTE = (
@@ -43,20 +42,21 @@ def lora_factors(
 ) -> tuple[Float[Tensor, "rank dim"], Float[Tensor, "vocab rank"], float]:
     """A LoRA on the head that at scale 1 does what the steers do at these strengths.
 
-    Ranks lie side by side, so several steers stay exact. Strengths, signed, are in ``B``.
+    The ranks of several steers lie side by side, so that they stay exact. The signed strengths are
+    in ``B``.
 
     Args:
-        head: The head's rows.
-        strengths: Steers of the output site.
-        rank: Keep only so many directions of the summed map; all by default.
-        dtype: What A and B are rounded to; the product is computed in float32.
+        head: The rows of the head.
+        strengths: The signed strength of each steer; all steers are of the output site.
+        rank: The number of directions of the summed map to keep; by default all.
+        dtype: The type that A and B are rounded to; the product is computed in float32.
 
     Returns:
         ``A``, ``B`` (so that scores move by ``h @ A.T @ B.T``), and what truncation lost:
         ``||W - W_rank|| / ||W||``, 0 where nothing was cut.
 
     Raises:
-        InputError: No steer, or a rank that is not there.
+        InputError: No steer, or a rank above that of the summed map.
         UnsupportedError: A steer of the input site.
     """
     for steer in strengths:
@@ -91,11 +91,12 @@ def export_peft(
     scale them all. Export each steer by itself at strength 1 to set them apart at run time.
 
     Args:
-        checkpoint: From `open_checkpoint`.
-        strengths: Signed strength of each steer (output site), or words for calibrated ones.
+        checkpoint: The model, from `open_checkpoint`.
+        strengths: The signed strength of each steer of the output site, or a word for a calibrated
+            steer.
         path: The folder to make.
-        rank: Keep only so many directions, for engines that limit the rank.
-        force: Replace a folder that an export wrote.
+        rank: The number of directions to keep, for engines that limit the rank; by default all.
+        force: Whether a folder that an earlier export wrote is replaced.
 
     Returns:
         What was written: ``{"out", "rank", "truncation_error", "tied", "steers"}``.
@@ -168,17 +169,12 @@ def guard_merging(model: Any) -> Any:
 
 
 def _card(checkpoint: Checkpoint, facts: list[dict[str, Any]], lost: float) -> str:
-    base = str(checkpoint.model.config._name_or_path)
-    named = base.count("/") == 1 and not Path(base).exists()
+    base, on_hub = base_of(checkpoint)
     lines = [
-        "---",
-        "library_name: peft",
-        "tags: [lm-steer, steering, lora]",
-        *(base_model(base) if named else []),
-        "---",
+        *front_matter(["lm-steer", "steering", "lora"], library="peft", base=on_hub),
         f"# {markdown(' + '.join(f['name'] for f in facts))}",
         "",
-        f"A LoRA on the head of {code(base if named else Path(base).name)} that steers it "
+        f"A LoRA on the head of {code(base)} that steers it "
         "(lmsteer; LM-Steer, Han et al., ACL 2024). At adapter weight 1:",
         "",
         *steer_lines(facts),

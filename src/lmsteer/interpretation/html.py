@@ -1,4 +1,4 @@
-"""Texts with their evidence as one HTML page that needs nothing else."""
+"""Texts with their evidence, as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ small { color: #666 } span { border-radius: 3px }
 # Blue for the style, orange against it: told apart by colour-blind readers too.
 FOR, AGAINST = (0, 114, 178), (213, 94, 0)
 FULL = 2.0
-"""Nats at which a token's colour is full."""
+"""The ratio at which a token's colour is full, in nats."""
 
 
 def page(texts: Sequence[Evidence], name: str, *, strength: float) -> str:
-    """A standalone page: each token coloured by its ratio, the best spans underlined.
+    """A page that stands alone: each token is coloured by its ratio, the best spans are underlined.
 
     Args:
-        texts: As `evidence` returns them.
-        name: Of the steer.
-        strength: At which they were read.
+        texts: The texts with their evidence, as `evidence` returns them.
+        name: The name of the steer.
+        strength: The strength at which the texts were read.
     """
     body = "\n".join(
         f"<p>{_marked(found)}</p>\n<small>sum {found.ratio:+.2f} nats over "
@@ -66,5 +66,5 @@ def _marked(found: Evidence) -> str:
 
 
 def _shown(text: str) -> str:
-    """As text of the page, lines and tabs as they are."""
+    """The text as the page shows it, with line breaks and tabs kept."""
     return html.escape(visible(text, keep="\n\t"))

@@ -1,4 +1,4 @@
-"""Log-likelihood of texts at many strengths from one pass of the trunk and one of the head.
+"""The log-likelihood of texts at many strengths, from one pass of the trunk and one of the head.
 
 Scores are affine in the strength: ``l_0 + s l_1`` with ``l_1 = (h P)(E Q)^T`` of low rank. So each
 strength after the first costs a sum of exponentials over the vocabulary, and no product.
@@ -24,7 +24,7 @@ from ..model import (
     token_nll,
 )
 from ..states import Progress, encode_for, read_states
-from ..steer import Steer
+from ..steer import Steer, change
 from ..text import Encoded
 
 if TYPE_CHECKING:
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """Texts judged by a steered model.
+    """How likely a steered model finds texts.
 
     Args:
-        encoded: Those that have a token to judge.
-        tokens: ``(tokens, strengths)`` log-probability of each target, in nats, float64.
-        strengths: Of the columns.
+        encoded: The texts that have a token to judge.
+        tokens: The log-probability of each target at each strength, ``(tokens, strengths)``, in
+            nats, float64.
+        strengths: The strength of each column.
     """
 
     encoded: Encoded
@@ -46,7 +47,7 @@ class Likelihood:
     strengths: tuple[float, ...]
 
     def column(self, strength: float) -> np.ndarray:
-        """``(tokens,)`` at one of the strengths."""
+        """The log-probability of each target at one of the strengths, ``(tokens,)``."""
         found: np.ndarray = self.tokens[:, self.strengths.index(strength)]
         return found
 
@@ -56,16 +57,16 @@ class Likelihood:
 
 
 def likelihood(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     strengths: Sequence[float],
     *,
     domain: bool,
     progress: Progress | None = None,
 ) -> Likelihood | None:
-    """Log-probability of every token at every strength; None where no text has one to judge.
+    """The log-probability of every token at every strength; None if no text has a token to judge.
 
     Raises:
         MismatchError: Another model's steer.
@@ -103,17 +104,17 @@ def _log_chances(
     strengths: Sequence[float],
 ) -> Tensor:
     hidden = hidden.to(head.weight)
-    change = hidden @ steer.P.to(hidden)
-    directions = head.weight @ steer.Q.to(hidden)
+    plain, P, Q = hidden, steer.P.to(hidden), steer.Q.to(hidden)
+    inner, directions = plain @ P, head.weight @ Q
     for part in always:
-        hidden = hidden + (hidden @ part.P.to(hidden)) @ part.Q.T.to(hidden)
+        hidden = part.shift(hidden, 1.0)
     found = torch.empty(len(hidden), len(strengths), device=hidden.device)
     # A few rows at a time: what all strengths read again and again stays in the cache.
     size = max(1, _SCORES_AT_ONCE // len(head.weight))
     for start in range(0, len(hidden), size):
         rows = slice(start, start + size)
         base = torch.nn.functional.linear(hidden[rows], head.weight, head.bias)
-        slope = change[rows] @ directions.T
+        slope = inner[rows] @ directions.T
         if head.softcap is None and head.scale != 1.0:
             base, slope = base * head.scale, slope * head.scale
         wanted = targets[rows, None]
@@ -130,6 +131,6 @@ def _log_chances(
     far = ~torch.isfinite(found).all(1)
     if bool(far.any()):  # strengths that take scores out of what exp can hold
         for column, strength in enumerate(strengths):
-            moved = hidden[far] + strength * change[far] @ steer.Q.T.to(hidden)
+            moved = hidden[far] + change(plain[far], P, Q, strength)
             found[far, column] = -token_nll(head, moved, targets[far])
     return found

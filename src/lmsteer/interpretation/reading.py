@@ -1,4 +1,4 @@
-"""A text's spans and its style value, from one reading."""
+"""The spans of a text and its style value, from one reading."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def read_texts(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     *,
     strength: float = 1.0,
@@ -26,20 +26,20 @@ def read_texts(
     domain: bool = True,
     progress: Progress | None = None,
 ) -> list[tuple[Evidence, StyleValue]]:
-    """What `evidence` and `style_value` find, in one pass.
+    """What `evidence` and `style_value` find in texts, from one pass over them.
 
     Args:
-        steer: At the output site, learned on `model`.
-        model: A causal language model; its trunk and its head read each text once.
-        tokenizer: The model's own.
-        texts: Any.
-        strength: Of the evidence, above 0.
-        spans: At most so many a text.
-        domain: With the domain part on.
+        model: A causal language model, whose trunk and head read each text once.
+        tokenizer: The tokenizer of the model.
+        steer: A steer at the output site, learned on `model`.
+        texts: The texts to read.
+        strength: The strength of the evidence, above 0.
+        spans: The largest number of spans per text.
+        domain: Whether the domain part is on.
         progress: Called as ``progress("read", done, total)``.
     """
     check_options(strength, spans)
     wanted = sorted({*STRENGTHS, strength, -strength})
-    read = likelihood(steer, model, tokenizer, texts, wanted, domain=domain, progress=progress)
+    read = likelihood(model, tokenizer, steer, texts, wanted, domain=domain, progress=progress)
     found = evidence_in(read, tokenizer, texts, strength=strength, spans=spans)
     return list(zip(found, values_in(read, len(texts), STRENGTHS), strict=True))

@@ -23,9 +23,10 @@ class Token:
     """A token of a text.
 
     Args:
-        start: First character.
-        end: One past the last.
-        ratio: log P at +s less log P at -s, in nats: above 0 it speaks for the style.
+        start: The place of its first character.
+        end: The place after its last character.
+        ratio: The log-probability at strength +s minus that at -s, in nats: above 0 the token
+            speaks for the style.
     """
 
     start: int
@@ -38,9 +39,9 @@ class Span:
     """A run of whole words.
 
     Args:
-        start: First character.
-        end: One past the last.
-        ratio: Sum over its tokens.
+        start: The place of its first character.
+        end: The place after its last character.
+        ratio: The sum of the ratios of its tokens, in nats.
     """
 
     start: int
@@ -53,11 +54,11 @@ class Evidence:
     """A text read by a steer.
 
     Args:
-        text: As it was given.
-        tokens: Those that the model could judge: not the first where nothing precedes it, and
-            none past the model's context.
-        spans: The best ones, in the order of the text.
-        ratio: Sum over all tokens.
+        text: The text as it was given.
+        tokens: The tokens that the model could judge. The first token is missing where nothing
+            precedes it, and so are tokens past the model's context.
+        spans: The best spans, in the order of the text.
+        ratio: The sum of the ratios of all tokens, in nats.
     """
 
     text: str
@@ -67,9 +68,9 @@ class Evidence:
 
 
 def evidence(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     *,
     strength: float = 1.0,
@@ -82,13 +83,14 @@ def evidence(
     The frozen trunk reads each text once; only the head is run at both strengths.
 
     Args:
-        steer: At the output site, learned on `model`.
         model: A causal language model.
-        tokenizer: The model's own.
-        texts: Any; an empty one, or one of a single token that nothing precedes, has no evidence.
-        strength: s, above 0; 1 is what training used for a text labelled +1.
-        spans: At most so many a text.
-        domain: With the domain part on at both strengths, where the steer has one: then both
+        tokenizer: The tokenizer of the model.
+        steer: A steer at the output site, learned on `model`.
+        texts: The texts to read. An empty text has no evidence, nor has a single token that nothing
+            precedes.
+        strength: The strength s, above 0; 1 is what training used for a text labelled +1.
+        spans: The largest number of spans per text.
+        domain: Whether the domain part, if the steer has one, is on at both strengths: then both
             sides are in-domain.
         progress: Called as ``progress("read", done, total)``.
 
@@ -96,9 +98,9 @@ def evidence(
     """
     check_options(strength, spans)
     read = likelihood(
-        steer,
         model,
         tokenizer,
+        steer,
         texts,
         (strength, -strength),
         domain=domain,
@@ -108,9 +110,11 @@ def evidence(
 
 
 def check_options(strength: float, spans: int) -> None:
-    """Raise InputError where `evidence` would not know what to do."""
+    """Raise InputError unless `strength` is above 0 and `spans` is 0 or more."""
     if strength <= 0 or spans < 0:
-        raise InputError(f"strength must be above 0 and spans 0 or more: {strength}, {spans}")
+        raise InputError(
+            f"strength must be above 0 and spans 0 or more, were: {strength} and {spans}"
+        )
 
 
 def evidence_in(

@@ -1,4 +1,4 @@
-"""How the directions of several steers lie to one another."""
+"""How the directions of several steers relate to one another."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from ..steer import Steer
 
 
 def subspace_angles(one: Steer, other: Steer, *, rank: int = 4) -> list[float]:
-    """Principal angles, in degrees, between the leading subspaces that two steers write to.
+    """The principal angles, in degrees, between the leading subspaces that two steers write to.
 
     Args:
         one: A steer.
-        other: Of the same site and dim.
-        rank: Directions of each, cut to the smaller rank; 0 degrees is a shared direction, 90
-            an unrelated one. Two random subspaces of a wide space are close to 90 apart.
+        other: Another steer, of the same site and dim.
+        rank: The number of leading directions of each, at most the smaller rank of the two.
+
+    Returns:
+        The angles. 0 degrees is a shared direction and 90 an unrelated one; two random subspaces of
+        a wide space are close to 90 degrees apart.
     """
     if (one.site, one.dim) != (other.site, other.dim):
         raise MismatchError(

@@ -1,4 +1,4 @@
-"""A text's own style: the strength at which it is likeliest; hence the steer as a classifier."""
+"""The style of a text: the strength at which it is likeliest. It makes a steer a classifier."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 STRENGTHS = (-5.0, -3.0, -1.0, 1.0, 3.0, 5.0)
 FINE = 201
 DROP = 1.92
-"""Half the 95% point of chi-square with one degree of freedom: the interval's log-likelihood."""
+"""How far the log-likelihood falls within the interval: half the 95% point of chi-square with one
+degree of freedom."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,17 @@ class StyleValue:
     """How a steer finds a text.
 
     Args:
-        value: The strength at which the text is likeliest; at an end of the strengths tried when
-            the likelihood still grows there, 0 for a text without any token to judge.
-        low: Where, below it, the log-likelihood has fallen by 1.92 (a 95% interval if tokens were
-            independent given the text; they are not, so read it as the least that is uncertain).
-        high: The same above it.
-        tokens: How many were judged.
-        strengths: That were tried.
-        curve: Log-likelihood at each, in nats, less that of the best of them.
-        probability: Of the label +1 against -1, by Bayes with even odds: the text's likelihood at
-            strengths +1 and -1.
+        value: The strength at which the text is likeliest. It is the end of the strengths tried
+            where the likelihood still grows there, and 0 for a text without any token to judge.
+        low: The strength below `value` at which the log-likelihood has fallen by 1.92. It would be
+            the end of a 95% interval if tokens were independent given the text; they are not, so
+            the true uncertainty is larger.
+        high: The same strength above `value`.
+        tokens: The number of tokens that were judged.
+        strengths: The strengths that were tried.
+        curve: The log-likelihood at each strength minus that at the best of them, in nats.
+        probability: The probability of the label +1 against -1, by Bayes with even odds from the
+            text's likelihood at strengths +1 and -1.
     """
 
     value: float
@@ -50,9 +52,9 @@ class StyleValue:
 
 
 def style_value(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     texts: Sequence[str],
     *,
     strengths: Sequence[float] = STRENGTHS,
@@ -65,12 +67,12 @@ def style_value(
     has one maximum; between the strengths it is interpolated by a cubic spline (to 0.05, tested).
 
     Args:
-        steer: At the output site, learned on `model`.
-        model: A causal language model; its trunk reads each text once.
-        tokenizer: The model's own.
-        texts: Any; cut at the model's context.
-        strengths: At least three, rising, from below -1 to above 1.
-        domain: With the domain part on at every strength, as it was when the steer learned.
+        model: A causal language model, whose trunk reads each text once.
+        tokenizer: The tokenizer of the model.
+        steer: A steer at the output site, learned on `model`.
+        texts: The texts to read; each is cut at the model's context.
+        strengths: Three strengths or more, rising, from -1 or below to 1 or above.
+        domain: Whether the domain part is on at every strength, as it was in training.
         progress: Called as ``progress("read", done, total)``.
 
     Source: Han et al. 2024, section 5 (the style of a text by the strength that scores it best).
@@ -78,12 +80,13 @@ def style_value(
     wanted = [float(s) for s in strengths]
     if len(wanted) < 3 or wanted != sorted(set(wanted)) or wanted[0] > -1 or wanted[-1] < 1:
         raise InputError(
-            f"strengths must be at least three, rising, from -1 or below to 1 or above: {wanted}"
+            "strengths must be at least three, rising, from -1 or below to 1 or above, were: "
+            f"{wanted}"
         )
     read = likelihood(
-        steer,
         model,
         tokenizer,
+        steer,
         texts,
         sorted({*wanted, -1.0, 1.0}),
         domain=domain,
@@ -93,7 +96,7 @@ def style_value(
 
 
 def values_in(read: Likelihood | None, texts: int, strengths: Sequence[float]) -> list[StyleValue]:
-    """Style values of texts whose likelihood is known at `strengths`, and at -1 and 1."""
+    """The style values of texts whose likelihood is known at `strengths` and at -1 and 1."""
     found = [_value(np.zeros(len(strengths)), 0, strengths, 0.0)] * texts
     if read is None:
         return found

@@ -1,4 +1,4 @@
-"""What a steer does to words: its directions, and who gains and loses by it."""
+"""What a steer does to words: its directions, and which words become more or less likely."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class Direction:
     """One singular direction of a steer's matrix, ``W = sum_i scale_i u_i v_i^T``.
 
     Args:
-        share: Of the squared norm of W, in [0, 1].
-        reads: Words at both ends of ``u``, from the strongest: which rows turn the direction on.
-        writes: Words at both ends of ``v``: what is added when it is on. The sign is chosen so
-            that, at positive strength, the first list gains on the prompts that were read.
+        share: The share of the squared norm of W, in [0, 1].
+        reads: The words at both ends of ``u``, the strongest first: which rows turn the direction
+            on.
+        writes: The words at both ends of ``v``: what is added when the direction is on. The sign is
+            chosen so that, at positive strength, the first list gains on the prompts.
     """
 
     share: float
@@ -50,12 +51,12 @@ class Direction:
 
 @dataclass(frozen=True)
 class Shift:
-    """A word's log-probability at some strength, against the base.
+    """How a word's log-probability at some strength differs from the base model's.
 
     Args:
-        word: Without its leading space.
-        change: In nats, mean over the prompts.
-        chance: Mean probability under the base model.
+        word: The word, without its leading space.
+        change: The difference in nats, as the mean over the prompts.
+        chance: The mean probability of the word under the base model.
     """
 
     word: str
@@ -64,9 +65,9 @@ class Shift:
 
 
 def directions(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     *,
     count: int = 4,
     words: int = 10,
@@ -75,13 +76,14 @@ def directions(
     """The leading singular directions, with the words that lie furthest along them.
 
     Args:
-        steer: Learned on `model`.
-        model: Whose table of embeddings says where words lie, the mean word taken off.
-        tokenizer: The model's own.
-        count: How many directions, at most the rank.
-        words: How many words an end: of at least 3 letters, and whole, that is, after which the
-            model finds more letters unlikely.
-        prompts: Give the signs (output site); the neutral ones of the package by default.
+        model: The model, whose embeddings minus their mean say where words lie.
+        tokenizer: The tokenizer of the model.
+        steer: A steer learned on `model`.
+        count: The number of directions, at most the rank.
+        words: The number of words per end. They have at least 3 letters and are whole: the model
+            finds it unlikely that more letters follow.
+        prompts: The prompts from which the signs are chosen, at the output site; by default the
+            neutral prompts of the package.
 
     Source: Han et al. 2024, section 5 (SVD of W).
     """
@@ -115,9 +117,9 @@ def directions(
 
 
 def word_shifts(
-    steer: Steer,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    steer: Steer,
     *,
     strength: float = 3.0,
     count: int = 20,
@@ -126,16 +128,17 @@ def word_shifts(
     """The words that gain and that lose most log-probability, on average after the prompts.
 
     Args:
-        steer: At the output site, learned on `model`.
-        model: Read once, unsteered.
-        tokenizer: The model's own.
-        strength: At which words are compared with the base.
-        count: How many of either.
-        prompts: Whose next word is looked at; the neutral ones of the package by default.
+        model: The model, which is read once and unsteered.
+        tokenizer: The tokenizer of the model.
+        steer: A steer at the output site, learned on `model`.
+        strength: The strength at which words are compared with the base.
+        count: The number of words that gain, and of words that lose.
+        prompts: The prompts whose next word is looked at; by default the neutral prompts of the
+            package.
 
     Returns:
-        Gains and losses, the largest first; whole words of at least 3 letters whose mean
-        probability under the base is at least 1e-5.
+        The words that gain and the words that lose, the largest change first. They are whole words
+        of at least 3 letters whose mean probability under the base is at least 1e-5.
     """
     check_fit(model, steer)
     if steer.site != "output":
@@ -146,7 +149,7 @@ def word_shifts(
     check_everywhere(steer, "comparing words")
     head = read_head(model)
     hidden = _last_states(model, tokenizer, prompts)
-    moved = hidden + strength * (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
+    moved = steer.shift(hidden, strength)
     change = torch.zeros(len(head.weight), dtype=torch.float64)
     chance = torch.zeros_like(change)
     with torch.no_grad():
@@ -170,7 +173,7 @@ def word_shifts(
 
 
 def word_starts(found: Mapping[int, str]) -> dict[int, str]:
-    """Tokens that begin a word and are letters alone, at least 3, with what they spell."""
+    """The tokens that begin a word and consist of 3 letters or more, with what they spell."""
     spaced = any(piece.startswith(" ") for piece in found.values())
     return {
         number: piece.strip()

@@ -1,4 +1,4 @@
-"""How far a steer moves the next-token distribution: the exact KL(P_eps || P_0)."""
+"""How far a steer moves the next-token distribution: the exact KL(P_s || P_0)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..model import Head, attach, check_everywhere, read_head
 from ..states import read_states
-from ..steer import Steer
+from ..steer import Steer, change
 from ..text import Batch, Encoded
 
 if TYPE_CHECKING:
@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 def text_divergence(
     model: PreTrainedModel, encoded: Encoded, steer: Steer, strengths: Sequence[float]
 ) -> dict[float, float]:
-    """KL(P_eps || P_0) at each strength, as a mean over the targets of texts, in nats per token.
+    """KL(P_s || P_0) at each strength, mean over the targets of texts, in nats per token.
 
-    At the output site one pass of the trunk is enough. At the input site one pass per strength is
-    needed; a steer of the prompt alone then steers the prompts.
+    At the output site one pass of the trunk serves all strengths. At the input site each strength
+    takes a pass; a steer that acts on prompts alone then steers the prompts alone.
+
+    Args:
+        model: The model of the steer.
+        encoded: The texts.
+        steer: The steer; its domain part is not used.
+        strengths: Signed strengths.
     """
     if steer.site == "output":
         check_everywhere(steer, "measuring its divergence at the output site")
@@ -53,22 +59,28 @@ def text_divergence(
 def divergence(
     head: Head, hidden: Float[Tensor, "tokens dim"], steer: Steer, strengths: Sequence[float]
 ) -> dict[float, float]:
-    """KL(P_eps || P_0) at each strength, as a mean over the rows of `hidden`, in nats per token.
+    """KL(P_s || P_0) at each strength, mean over the rows of `hidden`, in nats per token.
 
-    It is exact, over the whole vocabulary, and computed for a chunk of the rows at a time.
+    It is exact over the whole vocabulary, and computed for a chunk of the rows at a time.
+
+    Args:
+        head: The head of the model.
+        hidden: Unsteered hidden states.
+        steer: A steer at the output site.
+        strengths: Signed strengths.
     """
-    change = (hidden @ steer.P.to(hidden)) @ steer.Q.T.to(hidden)
+    added = change(hidden, steer.P.to(hidden), steer.Q.to(hidden))
     total = dict.fromkeys(strengths, 0.0)
     for part in head.chunks(len(hidden)):
         base = head.logits(hidden[part]).log_softmax(-1)
         for strength in strengths:
             if strength == 0.0:
                 continue
-            total[strength] += _summed(head, hidden[part] + strength * change[part], base)
+            total[strength] += _summed(head, hidden[part] + strength * added[part], base)
     return {strength: value / len(hidden) for strength, value in total.items()}
 
 
 def _summed(head: Head, moved: Tensor, base: Tensor) -> float:
-    """KL of these rows' distributions from those of log-probabilities `base`, summed."""
+    """The KL of the rows' distributions from log-probabilities `base`, summed over the rows."""
     steered = head.logits(moved).log_softmax(-1)
     return float((steered.exp() * (steered - base)).sum(dtype=torch.float64))

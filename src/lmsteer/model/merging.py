@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import UnsupportedError
-from ..steer import Steer, resolve_strength
+from ..steer import Steer, change, resolve_strength
 from .attachment import attach
 from .identity import check_everywhere, check_fit
 from .modes import evaluating
@@ -111,7 +111,7 @@ def steered_rows(
     for steer, strength in strengths.items():
         P, Q = steer.P.to(base), steer.Q.to(base)
         first, second = (Q, P) if steer.site == "output" else (P, Q)
-        total = total + strength * (base @ first) @ second.T
+        total = total + change(base, first, second, strength)
     return total
 
 

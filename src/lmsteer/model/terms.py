@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError
-from ..steer import Site
+from ..steer import Site, change
 from .hooks import Hook, after, before
 from .positions import Part, Phase
 from .stack import Stack
@@ -67,9 +67,9 @@ class Term:
             return None
         stack = self._cast(hidden)
         if stack.dense is not None:
-            change = hidden @ stack.dense
+            added = hidden @ stack.dense
         elif stack.rows is None:
-            change = (hidden @ stack.P) @ stack.Q.T
+            added = change(hidden, stack.P, stack.Q)
         else:
             rows = stack.rows.repeat_interleave(self.expand, dim=0)
             if rows.shape[0] != hidden.shape[0]:
@@ -80,8 +80,8 @@ class Term:
                 )
             if hidden.ndim == 3:
                 rows = rows[:, None]
-            change = ((hidden @ stack.P) * rows) @ stack.Q.T
-        return change if mask is True else change * mask.to(change)
+            added = change(hidden, stack.P, stack.Q, rows)
+        return added if mask is True else added * mask.to(added)
 
     def _cast(self, hidden: Tensor) -> Stack:
         key = (hidden.device, hidden.dtype)
@@ -110,8 +110,8 @@ def terms_of(module: nn.Module, site: Site) -> list[Term]:
 
         def steered(hidden: Tensor) -> Tensor:
             changes = [term.delta(hidden) for term in terms]
-            for change in changes:
-                hidden = hidden if change is None else hidden + change
+            for added in changes:
+                hidden = hidden if added is None else hidden + added
             if hidden.dtype == torch.float16 and not bool(torch.isfinite(hidden).all()):
                 raise InputError(
                     "this strength takes the hidden states past what float16 can hold (65,504); "

@@ -1,22 +1,23 @@
 """`calibrate`: what each strength costs, so that nobody has to guess one.
 
-For each strength: the divergence KL(P_eps || P_0) in nats per token, and perplexity under the base
-model and distinct-2 of sampled text. From these the safe range, per sign.
+For each strength it measures the divergence KL(P_s || P_0) in nats per token, and the perplexity
+under the base model and the distinct-2 of sampled text. From these follows the safe range, which
+has an end on each side of 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typing_extensions import Unpack
 
 from ..errors import InputError
 from ..generation import SamplingOptions, by_mix, generate
-from ..metrics import Estimate, distinct, perplexity, text_divergence
+from ..metrics import distinct, perplexity, text_divergence
 from ..states import Options, encode_for
-from ..steer import Steer, safe_range
+from ..steer import Calibration, Cost, Steer, safe_range
 from ..text import read_prompts
 
 if TYPE_CHECKING:
@@ -41,22 +42,20 @@ def calibrate(
     """Measure what each strength costs, and keep the table with the steer.
 
     Args:
-        model: The steer's model.
-        tokenizer: The model's own.
-        steer: The steer; it is left as it is, and its domain part is not used.
-        prompts: The beginnings of the sampled texts; by default 24 neutral prompts that come with
-            the package.
+        model: The model that the steer was learned on.
+        tokenizer: The tokenizer of the model.
+        steer: The steer, which is left as it is; its domain part is not used.
+        prompts: The beginnings of the sampled texts; by default 24 neutral prompts of the package.
         strengths: The signed strengths to measure; 0 is added where it is missing.
-        samples: The number of texts that are sampled per prompt and strength.
+        samples: The number of texts per prompt and strength.
         **options: See `SamplingOptions`. Every text has exactly `max_new_tokens` tokens.
 
     Returns:
-        The same map with ``record["calibration"]``: ``rows``, one a strength with ``kl`` (exact,
-        over the positions of the unsteered samples), ``perplexity`` (of steered samples under
-        the base model) and ``distinct_2``; and ``safe``, ``[low, high]``, up to where, on each
-        side, perplexity stays within 1.5 times and distinct-2 above 0.9 times the unsteered
-        text's, interpolated between neighbouring strengths. Sampled figures are noisy: the
-        intervals stand beside them.
+        The same steer with a `Calibration`: the divergence (exact, over the positions of the
+        unsteered samples), and the perplexity and distinct-2 of sampled text at each strength.
+        Its safe range says up to where, on each side of 0, perplexity stays within 1.5 times and
+        distinct-2 above 0.9 times that of unsteered text, interpolated between neighbouring
+        strengths. Figures of samples are noisy: the table has their 95% intervals.
 
     Raises:
         InputError: There are no prompts, or no strength besides 0.
@@ -68,7 +67,7 @@ def calibrate(
         raise InputError("strengths must hold at least one number besides 0")
     chosen = read_prompts("bundled:neutral")[:PROMPTS] if prompts is None else list(prompts)
     # The map without its old table, which would warn of strengths that are being measured anew.
-    plain = replace(steer, record={})
+    plain = replace(steer, calibration=None)
     records = generate(
         model,
         tokenizer,
@@ -85,22 +84,27 @@ def calibrate(
     kl = text_divergence(model, encoded, plain, wanted)
     rows = []
     for strength, part in zip(wanted, parts, strict=True):
-        row: dict[str, Any] = {"strength": strength, "kl": kl[strength]}
-        row |= _figures("perplexity", perplexity(model, tokenizer, part))
-        row |= _figures("distinct_2", distinct(part, 2))
-        rows.append(row)
-    table = {
-        "rows": rows,
-        "safe": list(safe_range(rows)),
-        "positions": int(encoded.target_counts.sum()),
-        "prompts": len(chosen),
-        "samples": samples,
-        "tokens": told["max_new_tokens"],
-        "top_p": told["top_p"],
-        "seed": told["seed"],
-    }
-    return replace(steer, record={**steer.record, "calibration": table})
-
-
-def _figures(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        fluency, variety = perplexity(model, tokenizer, part), distinct(part, 2)
+        rows.append(
+            Cost(
+                strength=strength,
+                kl=kl[strength],
+                perplexity=fluency.value,
+                perplexity_low=fluency.low,
+                perplexity_high=fluency.high,
+                distinct_2=variety.value,
+                distinct_2_low=variety.low,
+                distinct_2_high=variety.high,
+            )
+        )
+    table = Calibration(
+        rows=tuple(rows),
+        safe=safe_range(rows),
+        positions=int(encoded.target_counts.sum()),
+        prompts=len(chosen),
+        samples=samples,
+        tokens=told["max_new_tokens"],
+        top_p=told["top_p"],
+        seed=told["seed"],
+    )
+    return replace(steer, calibration=table)

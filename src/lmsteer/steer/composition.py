@@ -22,13 +22,14 @@ def compose(
     """One steer that at strength 1 does what the given ones do together.
 
     Args:
-        strengths: Signed strength of each; all of one site and model.
-        how: ``"sum"``, ``h + sum_i s_i h W_i``, what attaching them side by side does (the paper,
-            section 3.4). ``"product"``, ``h (I + s_1 W_1) (I + s_2 W_2) ...`` in the order
-            given, what the theory asks for when styles are independent: it differs by terms of
-            second order in the strengths. As a steer the product is fixed at these strengths: at
-            half of its strength it is not the product of the halves.
-        name: "a+b" by default.
+        strengths: The signed strength of each steer; all steers are of one site and model.
+        how: How the maps are joined. ``"sum"`` is ``h + sum_i s_i h W_i``, which is what
+            attaching them side by side does (the paper, section 3.4). ``"product"`` is
+            ``h (I + s_1 W_1) (I + s_2 W_2) ...`` in the order given, which is what the theory
+            asks for when styles are independent; it differs by terms of second order in the
+            strengths. As a steer the product is fixed at these strengths: at half of its strength
+            it is not the product of the halves.
+        name: What to call the steer; ``"a+b"`` by default.
 
     Raises:
         InputError: No steer, or an unknown `how`.
@@ -54,10 +55,15 @@ def compose(
 
 
 def interference(one: Steer, other: Steer) -> float:
-    """Cosine of two maps, in [-1, 1]: how much of one's direction lies in the other's.
+    """The cosine of two maps, in [-1, 1]: how much of the one's direction lies in the other's.
 
-    0: they change rows in unrelated ways. 1: the same map up to a factor, so that adding the one
-    adds the other. Measured on the maps alone, every direction of hidden states counting the same.
+    At 0 they change rows in unrelated ways. At 1 they are the same map up to a factor, so that
+    adding the one adds the other. The cosine is of the maps alone: every direction of hidden states
+    counts the same.
+
+    Args:
+        one: A steer.
+        other: Another steer, of the same site and dim.
     """
     product = ((one.P.T @ other.P) * (one.Q.T @ other.Q)).sum()
     norms = [((s.P.T @ s.P) * (s.Q.T @ s.Q)).sum().clamp_min(0).sqrt() for s in (one, other)]

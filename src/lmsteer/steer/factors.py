@@ -40,15 +40,15 @@ def check_rank(rank: int, most: int) -> None:
 def balanced_factors(
     left: Tensor, scale: Tensor, right_t: Tensor, rank: int
 ) -> tuple[Tensor, Tensor]:
-    """P, Q with P @ Q.T = left diag(scale) right_t, cut to `rank`, of equal norm columnwise."""
+    """P and Q, each column of equal norm, with P @ Q.T = left diag(scale) right_t cut to `rank`."""
     root = scale[:rank].sqrt()
     return left[:, :rank] * root, right_t[:rank].T * root
 
 
 def svd_of(P: Tensor, Q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Singular value decomposition of ``P @ Q.T``, float64, through its small core.
+    """The singular value decomposition of ``P @ Q.T``, in float64.
 
-    Exact, and never forms a ``(dim, dim)`` matrix.
+    It is exact and computed from a small core, so that no ``(dim, dim)`` matrix is formed.
     """
     basis_p, core_p = torch.linalg.qr(P.double())
     basis_q, core_q = torch.linalg.qr(Q.double())

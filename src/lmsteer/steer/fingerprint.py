@@ -18,10 +18,11 @@ class Fingerprint:
     """Which embedding table a steer was learned on.
 
     Args:
-        sketch: A fixed random projection of the table, float32, any length; compared by cosine,
-            so that bf16, quantised, untied and vocabulary-padded copies still match.
-        model: Name or path of the base model, for people.
-        revision: Its commit on the Hub, if known.
+        sketch: A fixed random projection of the table, float32, of any length. Sketches are
+            compared by cosine, so that bf16, quantised, untied and vocabulary-padded copies of a
+            table still match.
+        model: The name or path of the base model, for people.
+        revision: The model's commit on the Hub, if known.
     """
 
     sketch: Float[Tensor, " sketch"]
@@ -29,10 +30,10 @@ class Fingerprint:
     revision: str | None = None
 
     def similarity(self, other: Fingerprint) -> float:
-        """Cosine of the two sketches, in [-1, 1]."""
+        """The cosine of the two sketches, in [-1, 1]."""
         return float(torch.nn.functional.cosine_similarity(self.sketch, other.sketch, dim=0))
 
     def matches(self, other: Fingerprint) -> bool:
-        """True when both were taken from copies of one table."""
+        """Whether both were taken from copies of the same table."""
         same_size = self.sketch.shape == other.sketch.shape
         return same_size and self.similarity(other) >= SAME_MODEL_COSINE

@@ -1,4 +1,4 @@
-"""Who keeps steers: this room's values know no disk and no Hub."""
+"""Where steers are saved: the values of this room know neither the disk nor the Hub."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ S = TypeVar("S")
 
 
 class Keeper(Protocol[S]):
-    """Who keeps steers on disk and on the Hub: the room `storage`, once `lmsteer` is imported.
+    """What saves and loads steers: the room `storage`, once `lmsteer` is imported.
 
-    This room holds values that know no disk, so `Steer.save` and its like ask `Steer.keeper`.
+    A steer knows neither the disk nor the Hub, so `Steer.save` and its like ask `Steer.keeper`.
     """
 
     def save_steer(self, steer: S, path: str | PathLike[str], *, force: bool = False) -> None:
@@ -19,7 +19,7 @@ class Keeper(Protocol[S]):
         ...
 
     def read_steer(self, path: str | PathLike[str]) -> S:
-        """Read such a folder."""
+        """Read a folder that `save_steer` wrote."""
         ...
 
     def push_steer(self, steer: S, repo_id: str, *, private: bool | None = None) -> str:

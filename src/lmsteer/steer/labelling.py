@@ -11,10 +11,11 @@ from .naming import DOMAIN, told_apart
 
 
 def labels(steers: Iterable[Steer]) -> dict[Steer, str]:
-    """What to call each of several steers where they are shown together: no two alike.
+    """What to call each of several steers where they are shown together: no two are called alike.
 
-    Its name, or where several have that name, the name with a number in the order given. A domain
-    part has the number of the steer it belongs to, if that is among them.
+    A steer is called by its name or, where several have that name, by the name and a number in the
+    order given. A domain part has the number of the steer that it belongs to, if that steer is
+    among them.
     """
     order = list(dict.fromkeys(steers))
     wholes = dict(zip(order, told_apart([steer.name for steer in order]), strict=True))
@@ -37,5 +38,5 @@ def labels(steers: Iterable[Steer]) -> dict[Steer, str]:
 
 
 def _is_same(one: Steer, other: Steer) -> bool:
-    """Whether two steers are one, perhaps read from disk twice."""
+    """Whether two steers are the same one, which may have been read from disk twice."""
     return one is other or (one.site, one.digest) == (other.site, other.digest)

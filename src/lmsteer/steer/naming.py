@@ -1,4 +1,4 @@
-"""Names: what one may hold, how things of one name are told apart, which file a name is kept in.
+"""Names: which ones are allowed, how equal ones are told apart, and which file name each gets.
 
 A steer is itself, not its name: whatever is keyed by a steer is keyed by the object, or by its
 `digest` on disk. Names are for people, and many come from strangers (a folder, the Hub, a table's
@@ -14,16 +14,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 
-if TYPE_CHECKING:
-    pass
-
 DOMAIN = ".domain"
 MOST_BYTES = 120
-"""Of a file name without its ending: file systems take 255 in all."""
+"""The longest file name without its ending, in bytes: file systems take 255 in all."""
 _MOST = MOST_BYTES - 8  # room for the number of `unique_file_names`
 # Letters, signs and selectors of Unicode that show nothing, besides its format characters.
 _BLANK = set("\u115f\u1160\u2800\u3164\uffa0") | {chr(n) for n in range(0xFE00, 0xFE10)}
@@ -33,11 +30,15 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\
 
 
 def check_name(name: Any, what: str = "the name of a steer") -> str:
-    """The same name, if it is one that can be shown: text with something to see in it.
+    """Return the name unchanged if it can be shown: it is text with something visible in it.
+
+    Args:
+        name: The name to check.
+        what: What the name is of, for the message.
 
     Raises:
-        InputError: Not text, nothing to see, or a control character (a line break, a terminal's
-            escape, a mark that turns the direction of writing).
+        InputError: The name is not text, shows nothing, or holds a control character (a line
+            break, a terminal's escape, a mark that turns the direction of writing).
     """
     if not isinstance(name, str):
         raise InputError(f"{what} must be text, was: {name!r}")
@@ -73,15 +74,15 @@ def told_apart(
     taken: Collection[str] = (),
     key: Callable[[str], str] = seen,
 ) -> list[str]:
-    """The names, each different from all others.
+    """The names, with numbers where they are needed to tell one from another.
 
-    One that no other looks like stays as it is. Those that look the same are numbered in order,
-    all of them: ``mood#1``, ``mood#2``; a number that makes another's name is left out.
+    A name that looks like no other stays as it is. Names that look the same are all numbered in
+    order: ``mood#1``, ``mood#2``. A number that would give the name of another is skipped.
 
     Args:
-        names: In order.
-        taken: Names that none of these may have.
-        key: What must differ.
+        names: The names, in order.
+        taken: Names that none of the results may have.
+        key: What of two names must differ: by default what people see of them.
     """
     keys = [key(name) for name in names]
     counts = Counter(keys)
@@ -101,12 +102,13 @@ def told_apart(
 
 
 def file_name(text: str) -> str:
-    """A name for a file or folder, of any text: safe to join to a folder, on any system.
+    """A name for a file or folder, made of any text: safe to join to a folder, on any system.
 
-    Letters of any script, digits, spaces and most signs stay. What separates folders, control
-    characters and what Windows refuses become ``_``; dots in front and dots and spaces at the end
-    go; a long text is cut, with a few digits of its checksum, so that long texts stay apart. Never
-    empty, never longer than `MOST_BYTES` in UTF-8, and the name of a name is itself.
+    Letters of any script, digits, spaces and most signs stay. Separators of folders, control
+    characters and what Windows refuses become ``_``. Dots at the start, and dots and spaces at the
+    end, are removed. A long text is cut and ends in a few digits of its checksum, so that different
+    long texts have different names. The result is never empty and never longer than `MOST_BYTES`
+    in UTF-8, and a result given again comes back unchanged.
     """
     text = unicodedata.normalize("NFC", text)
     name = _trimmed(_NOT_IN_FILES.sub("_", CONTROLS.sub("_", text)))
@@ -120,17 +122,18 @@ def file_name(text: str) -> str:
 
 
 def unique_file_names(texts: Sequence[str], *, taken: Collection[str] = ()) -> list[str]:
-    """File names of several texts, each different, where case does not count either.
+    """A file name for each of several texts, all different even where case does not count.
 
     Args:
-        texts: Those whose names would be one are numbered as in `told_apart`.
-        taken: File names that none of these may have.
+        texts: The texts; where two would have the same file name, they are numbered as in
+            `told_apart`.
+        taken: File names that none of the results may have.
     """
     return told_apart([file_name(text) for text in texts], taken=taken, key=_kept)
 
 
 def _kept(name: str) -> str:
-    """What a file system that does not tell capital letters from small ones goes by."""
+    """What a file system compares that does not tell capital letters from small ones."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

@@ -1,10 +1,4 @@
-"""`Steer`: a learned linear map on word embeddings, and where it came from.
-
-A row vector ``h`` (a hidden state at the output site, an embedding at the input site)
-becomes ``h + strength * (h @ P) @ Q.T``. Han et al. 2024, section 3: at the output site
-``P @ Q.T`` is the paper's W, because the score ``c^T (I + eps W) e`` is the unchanged head
-applied to ``c + eps W^T c``.
-"""
+"""`Steer`: a learned linear map on word embeddings, what it costs, and where it came from."""
 
 from __future__ import annotations
 
@@ -20,12 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InputError, MismatchError
+from ..errors import InputError
+from .calibration import Calibration
+from .effect import Effect
 from .factors import balanced_factors, check_factors, check_rank, factors_of, svd_of
 from .fingerprint import Fingerprint
+from .formula import change
 from .keeping import Keeper
 from .naming import check_name
-from .sites import Reach, Site, check_sites, reach_text
+from .provenance import carried_over, scaled
+from .sites import Reach, Site, check_addable, check_sites
 
 if TYPE_CHECKING:
     from typing import Self
@@ -39,16 +37,21 @@ class Steer:
     they are the same object, so steers serve as dictionary keys.
 
     Args:
-        P: ``(dim, rank)``, float32.
-        Q: ``(dim, rank)``, float32. A row ``h`` becomes ``h + strength * (h @ P) @ Q.T``.
+        P: The first factor, ``(dim, rank)``, float32.
+        Q: The second factor, ``(dim, rank)``, float32. A row ``h`` becomes
+            ``h + strength * (h @ P) @ Q.T``.
         name: What people call it: text without control characters, such as line breaks.
         site: ``"output"`` (just before the head) or ``"input"`` (just after embedding look-up).
         domain: What all of the training text shares, whatever its label (the paper's "dummy"
-            steer), or None. Used only when it is itself given a strength.
-        fingerprint: The table it was learned on, or None when unknown.
-        record: How it was made, JSON-like: data digest and counts, solver, held-out figures.
+            steer), or None. It acts only when it is itself given a strength.
+        fingerprint: The table that it was learned on, or None when unknown.
+        record: How it was made, JSON-like: digest and counts of the data, solver, held-out
+            figures. It is for people to read; nothing in the package acts on it.
         where: What it was trained to act on: ``"all"`` positions, or the ``"prompt"`` alone.
             `attach` and `generate` keep to this unless they are told otherwise.
+        calibration: What each strength costs (`lmsteer.calibrate`), or None. It holds for this
+            very map, so a steer that is made from this one has none.
+        effect: What each strength does to sampled text, or None. It too holds for this very map.
 
     Raises:
         InputError: Shapes that do not fit, values that are not finite, an unknown site or `where`,
@@ -63,6 +66,8 @@ class Steer:
     fingerprint: Fingerprint | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     where: Reach = "all"
+    calibration: Calibration | None = None
+    effect: Effect | None = None
 
     keeper: ClassVar[Keeper[Steer]]
 
@@ -101,31 +106,42 @@ class Steer:
         """The steer whose `matrix` is ``W``, or its best rank-``rank`` approximation.
 
         Args:
-            W: ``(dim, dim)``; a row ``h`` becomes ``h + strength * h @ W``.
-            rank: Number of singular directions kept, 1 to dim; all of them by default.
-            name: As for `Steer`, like the arguments after it.
-            site: The embeddings it acts on.
+            W: The map, ``(dim, dim)``; a row ``h`` becomes ``h + strength * h @ W``.
+            rank: The number of singular directions to keep, 1 to dim; by default all of them.
+            name: What people call it.
+            site: The embeddings that it acts on.
             domain: Its domain part.
-            fingerprint: The table it belongs to.
+            fingerprint: The table that it belongs to.
             record: How it was made.
-            where: What it acts on.
+            where: The positions that it acts on.
         """
         P, Q = factors_of(W, rank)
         return cls(P, Q, name, site, domain, fingerprint, record or {}, where)
 
     @property
     def dim(self) -> int:
-        """Width of the embeddings it acts on."""
+        """The width of the embeddings that it acts on."""
         return self.P.shape[0]
 
     @property
     def rank(self) -> int:
-        """Number of columns kept in P and Q."""
+        """The number of columns of P and Q."""
         return self.P.shape[1]
 
     def matrix(self) -> Float[Tensor, "dim dim"]:
         """The map itself, ``P @ Q.T``, float32: a row h becomes ``h + strength * h @ matrix``."""
         return self.P @ self.Q.T
+
+    def shift(
+        self, rows: Float[Tensor, "*rows dim"], strength: float
+    ) -> Float[Tensor, "*rows dim"]:
+        """The steered rows, ``h + strength * (h @ P) @ Q.T`` (Han et al. 2024, section 3).
+
+        Args:
+            rows: Unsteered rows of any dtype and device, to which the factors are cast.
+            strength: A signed number; at 0 the rows come back unchanged.
+        """
+        return rows + change(rows, self.P.to(rows), self.Q.to(rows), strength)
 
     @property
     def digest(self) -> str:
@@ -139,23 +155,28 @@ class Steer:
 
     def renamed(self, name: str) -> Steer:
         """The same map under another name."""
-        return replace(self, name=name, record=dict(self.record))
+        return replace(self, name=name)
 
     def svd(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Singular value decomposition of the matrix, ``left @ diag(scale) @ right.T``, float64.
+        """The singular value decomposition of the matrix, ``left @ diag(scale) @ right.T``.
 
-        Through its small core: exact, and never forms a ``(dim, dim)`` matrix.
+        It is exact, in float64, and forms no ``(dim, dim)`` matrix.
 
         Returns:
-            ``(dim, rank)``, ``(rank,)`` falling, ``(dim, rank)``.
+            ``left``, ``(dim, rank)``; ``scale``, ``(rank,)``, from the largest to the smallest;
+            ``right``, ``(dim, rank)``.
         """
         return svd_of(self.P, self.Q)
 
     def truncate(self, rank: int) -> tuple[Steer, float]:
-        """Best approximation of lower rank, in the Frobenius norm of the matrix.
+        """The best approximation of lower rank, in the Frobenius norm of the matrix.
+
+        Args:
+            rank: The number of singular directions to keep, 1 to the steer's rank.
 
         Returns:
-            The steer (domain part untouched), and ``||W - W_rank|| / ||W||``, in [0, 1].
+            The steer, whose domain part is untouched, and what it loses: the relative error
+            ``||W - W_rank|| / ||W||``, in [0, 1].
         """
         check_rank(rank, self.rank)
         left, scale, right = self.svd()
@@ -163,15 +184,14 @@ class Steer:
         total = float(scale.square().sum())
         lost = float(scale[rank:].square().sum())
         error = (lost / total) ** 0.5 if total > 0 else 0.0
-        record = _plain(self.record) | {"truncated": {"from": self.rank, "relative_error": error}}
-        return replace(self, P=P, Q=Q, record=record), error
+        note = {"truncated": {"from": self.rank, "relative_error": error}}
+        return self._with(P, Q, carried_over(self.record) | note), error
 
     def __mul__(self, factor: float) -> Steer:
         """The map times a number; the domain part stays as it is."""
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             return NotImplemented
-        record = _plain(self.record) | {"scaled_by": self.record.get("scaled_by", 1.0) * factor}
-        return replace(self, Q=self.Q * factor, record=record)
+        return self._with(self.P, self.Q * factor, scaled(self.record, factor))
 
     __rmul__ = __mul__
 
@@ -187,31 +207,18 @@ class Steer:
         """
         if not isinstance(other, Steer):
             return NotImplemented
-        if (self.site, self.dim) != (other.site, other.dim):
-            raise MismatchError(
-                f"only steers of the same site and dim can be added; {self.name!r} is "
-                f"{self.site}/{self.dim}, {other.name!r} is {other.site}/{other.dim}"
-            )
-        if self.where != other.where:
-            raise MismatchError(
-                f"{self.name!r} acts on {reach_text(self.where)} and {other.name!r} on "
-                f"{reach_text(other.where)}, so they cannot be one steer; attach them side by side"
-            )
-        mine, theirs = self.fingerprint, other.fingerprint
-        if mine is not None and theirs is not None and not mine.matches(theirs):
-            raise MismatchError(
-                f"{self.name!r} was trained on {mine.model!r} and {other.name!r} on "
-                f"{theirs.model!r}: carry one over with lmsteer.transfer first"
-            )
-        return replace(
-            self,
-            P=torch.cat([self.P, other.P], dim=1),
-            Q=torch.cat([self.Q, other.Q], dim=1),
-            name=f"{self.name}+{other.name}",
-            domain=None,
-            fingerprint=mine or theirs,
-            record={"sum_of": [_plain(self.record), _plain(other.record)]},
+        check_addable(self, other)
+        total = self._with(
+            torch.cat([self.P, other.P], dim=1),
+            torch.cat([self.Q, other.Q], dim=1),
+            {"sum_of": [carried_over(self.record), carried_over(other.record)]},
         )
+        known = self.fingerprint or other.fingerprint
+        return replace(total, name=f"{self.name}+{other.name}", domain=None, fingerprint=known)
+
+    def _with(self, P: Tensor, Q: Tensor, record: Mapping[str, Any]) -> Steer:
+        """This steer with another map, of which nothing has been measured."""
+        return replace(self, P=P, Q=Q, record=record, calibration=None, effect=None)
 
     def save(self, path: str | PathLike[str], *, force: bool = False) -> None:
         """Write the steer as a folder; see `lmsteer.storage.save_steer`."""
@@ -240,8 +247,3 @@ class Steer:
         domain = ", with domain" if self.domain is not None else ""
         shape = f"dim={self.dim}, rank={self.rank}"
         return f"Steer({self.name!r}, {self.site}{prompt}, {shape}{domain})"
-
-
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record without what holds for the very same map alone."""
-    return {k: v for k, v in record.items() if k not in {"calibration", "effect", "samples"}}

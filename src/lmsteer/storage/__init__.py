@@ -3,7 +3,10 @@
 Only this room knows the format. Nothing is ever unpickled.
 """
 
-from .card import base_model as base_model
+from .card import front_matter as front_matter
+from .card import steer_lines as steer_lines
+from .facts import FACTS as FACTS
+from .facts import measured as measured
 from .finding import load_steer as load_steer
 from .finding import shipped_steers as shipped_steers
 from .folders import MARK as MARK
@@ -15,7 +18,6 @@ from .folders import writing as writing
 from .hub import pull_steer as pull_steer
 from .hub import push_steer as push_steer
 from .layout import CARD as CARD
-from .layout import FACTS as FACTS
 from .layout import TENSORS as TENSORS
 from .official import EPSILON as EPSILON
 from .official import import_official as import_official

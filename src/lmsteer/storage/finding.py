@@ -12,12 +12,12 @@ from torch import nn
 from ..errors import MismatchError, NotFoundError
 from ..model import check_fit
 from ..steer import Steer
-from .layout import FACTS
+from .facts import FACTS
 from .steers import read_steer
 
 
 def shipped_steers(model: nn.Module | None = None) -> dict[str, list[Steer]]:
-    """Steers that come with the package, by name; those made for `model` alone if it is given."""
+    """The steers that come with the package, by name; if `model` is given, those made for it."""
     found: dict[str, list[Steer]] = {}
     root = Path(str(resources.files("lmsteer") / "assets" / "steers"))
     for facts in sorted(root.glob(f"*/*/{FACTS}")):
@@ -36,13 +36,13 @@ def load_steer(name: str | PathLike[str], model: nn.Module) -> Steer:
 
     Args:
         name: A folder, else the name of a steer shipped for this model, else a Hub id
-            (``user/name``). With ``.domain`` at the end, the steer's domain part.
-        model: The model it will be attached to.
+            (``user/name``). A name that ends in ``.domain`` means the domain part of the steer.
+        model: The model that the steer will be attached to.
 
     Raises:
-        NotFoundError: Nothing goes by that name.
-        ArtefactError: What goes by that name cannot be read.
-        MismatchError: It was made for another model.
+        NotFoundError: There is no steer of that name.
+        ArtefactError: The steer of that name cannot be read.
+        MismatchError: The steer was made for another model.
     """
     name = str(name)
     if name.endswith(".domain") and not os.path.exists(name):

@@ -1,4 +1,4 @@
-"""How every folder of ours is written: at any moment it is whole, the old one or the new one.
+"""How lmsteer writes its folders: at any moment a folder is whole, the old one or the new one.
 
 A writer fills a folder beside the old files, ``.lmsteer/new``; one rename to ``.lmsteer/ready``
 decides; then the files move to their places. What a killed run leaves is either ``new``, which the
@@ -34,15 +34,16 @@ def writing(
     """An empty folder to fill, whose files are moved to `path` together, or not at all.
 
     Args:
-        path: The folder to write; made, with its parents, if it is missing. Links are followed.
-        check: Raises where the folder may not be written. Called again once no other process can
-            write it.
-        listed: Also write a list of the files, so that the next `writing` removes those that are
-            not written again.
+        path: The folder to write. It is made, with its parents, if it is missing. Links are
+            followed.
+        check: A function that raises if the folder may not be written. It is called again once no
+            other process can write the folder.
+        listed: Whether to write a list of the files too, so that the next `writing` removes those
+            that are not written again.
 
     Raises:
-        InputError: From `check`; another process is writing it for a minute; a folder of the
-            user's lies where a file is to be.
+        InputError: `check` raised it; another process has been writing the folder for a minute; or
+            a folder of the user lies where a file is to be written.
     """
     folder = Path(os.path.realpath(path))
     check()
@@ -75,13 +76,13 @@ def writing(
 
 
 def place(folder: Path, name: str) -> Path:
-    """Where the file `name` of a folder lies, also where a killed run left it to be moved."""
+    """Where the file `name` of a folder lies, even if a killed run has not moved it yet."""
     ready = folder / PRIVATE / _READY / name
     return ready if ready.is_file() else folder / name
 
 
 def tidy(folder: Path) -> None:
-    """Bring to an end what a killed run left, if nobody is writing and the disk can be written."""
+    """Finish what a killed run left, if nobody else is writing and the disk can be written."""
     if not (folder / PRIVATE).exists():
         return
     for name in ("work", "write"):
@@ -101,9 +102,9 @@ def working(path: str | PathLike[str], *, owner: bool = True) -> Iterator[Path]:
     It lies inside `path`, under lmsteer's own name, and is removed when the block is done.
 
     Args:
-        path: What the work is for. Links are followed.
-        owner: Of several processes that work together, the one that holds the lock and removes
-            the folder.
+        path: The folder that the work is for. Links are followed.
+        owner: Whether this process holds the lock and removes the folder: one of several processes
+            that work together does.
 
     Raises:
         InputError: Another command works on `path`.
@@ -125,13 +126,13 @@ def working(path: str | PathLike[str], *, owner: bool = True) -> Iterator[Path]:
 
 
 def check_place(path: str | PathLike[str], mark: str, what: str, *, force: bool) -> None:
-    """Raise InputError where a folder of ours may not be written.
+    """Raise InputError if a folder may not be written.
 
     Args:
-        path: Where it is to be.
-        mark: The file by which such a folder is known.
-        what: What it is called, with its article.
-        force: Whether one that is there already may be replaced; anything else never may.
+        path: Where the folder is to be.
+        mark: The file by which a folder of this kind is recognised.
+        what: What this kind of folder is called, with its article.
+        force: Whether a folder of this kind may be replaced; other folders never are.
     """
     folder = Path(os.path.realpath(path))
     for left in reversed(range(3)):
@@ -151,7 +152,7 @@ def check_place(path: str | PathLike[str], mark: str, what: str, *, force: bool)
 
 
 def is_free(folder: Path) -> bool:
-    """True where nothing lies that is anybody's: no folder, or nothing but unfinished work."""
+    """Whether there is nothing of the user's: no folder, or nothing in it but unfinished work."""
     if not os.path.lexists(folder):
         return True
     has_ready = (folder / PRIVATE / _READY).exists()
@@ -182,7 +183,7 @@ def write_file(path: str | PathLike[str], content: str | bytes) -> None:
 
 
 def _recover(folder: Path) -> None:
-    """Finish what was decided, drop what was not; the caller holds the lock."""
+    """Finish what a rename decided and drop the rest; the caller holds the lock."""
     _finish(folder)
     shutil.rmtree(folder / PRIVATE / _NEW, ignore_errors=True)
 
@@ -205,7 +206,7 @@ def _finish(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    """All files below a folder, by their path in it."""
+    """All files below a folder, by their paths in it."""
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
 
 
@@ -236,7 +237,7 @@ def _check_room(folder: Path, fresh: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have the disk hold it before what comes next, also if the power goes."""
+    """Wait until the disk holds the file, so that it survives a loss of power."""
     with contextlib.suppress(OSError):  # Windows opens no folders, some disks flush none
         handle = os.open(path, os.O_RDONLY)
         try:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import InputError, NotFoundError
 from ..steer import Steer
-from .layout import CARD, FACTS, TENSORS
+from .facts import FACTS
+from .layout import CARD, TENSORS
 from .steers import read_steer, save_steer
 
 
@@ -27,14 +28,15 @@ def push_steer(
     """Put a steer on the Hub, with its model card: base model, strengths, samples.
 
     Args:
-        steer: What to upload, its domain part included. What it was trained on stays here.
-        repo_id: ``"user/name"``; made if it is not there.
-        private: Whether a repository made anew is private; your account's default if None.
-        revision: Branch to write to; it must exist.
-        message: Of the commit.
-        samples: Texts for the card, with the strength each was written at. Mask what may offend
-            (`lmsteer.metrics.masked`; the command line does).
-        token: Of the Hub; by default what ``hf auth login`` keeps.
+        steer: The steer to upload, with its domain part. The texts that it was trained on are not
+            uploaded.
+        repo_id: The repository, ``"user/name"``; it is made if it does not exist.
+        private: Whether a new repository is private; None takes the default of your account.
+        revision: The branch to write to; it must exist.
+        message: The message of the commit.
+        samples: Texts for the card, each with the strength at which it was written. Mask what may
+            offend (`lmsteer.metrics.masked`; the command line does so).
+        token: A token for the Hub; by default the one that ``hf auth login`` keeps.
 
     Returns:
         The address of the commit.
@@ -75,9 +77,9 @@ def pull_steer(repo_id: str, *, revision: str | None = None, token: str | None =
     """Fetch a steer from the Hub, or from its cache where it is there already.
 
     Args:
-        repo_id: ``"user/name"``.
-        revision: Branch, tag or commit.
-        token: For private repositories; by default what ``hf auth login`` keeps.
+        repo_id: The repository, ``"user/name"``.
+        revision: A branch, tag or commit.
+        token: A token for private repositories; by default the one that ``hf auth login`` keeps.
 
     Raises:
         NotFoundError: No such repository, or no way to reach it.

@@ -1,18 +1,15 @@
 """What the files of a steer's folder hold, and the check of files that come from others.
 
-``steer.safetensors`` holds P, Q, those of the domain part, and the fingerprint's sketch; its header
-repeats the site and `Steer.where`. ``steer.json`` holds the rest, and the SHA-256 of the tensors'
-file. Its form is declared in ``steer.schema.json`` beside this module.
+``steer.safetensors`` holds P and Q, those of the domain part, and the fingerprint's sketch; its
+header repeats the site and `Steer.where`. ``steer.json`` holds the rest, and the SHA-256 of the
+tensors' file (see `facts`).
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import math
-from importlib import resources
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,19 +18,19 @@ from torch import Tensor
 
 from ..errors import ArtefactError, InputError
 from ..steer import FACTOR_DTYPES, Fingerprint, Steer
+from .facts import FACTS, SCHEMA, fault_of, measured, measurements, read_facts
 
-SCHEMA = 2
-"""1, written until November 2026, lacks the checksum; it is still read."""
-TENSORS, FACTS, CARD = "steer.safetensors", "steer.json", "README.md"
-MOST_FACTS = 64 * 2**20
-"""Bytes of the largest ``steer.json`` that is read."""
+TENSORS, CARD = "steer.safetensors", "README.md"
 
 
 def pack(steer: Steer) -> tuple[bytes, str]:
     """The contents of ``steer.safetensors`` and ``steer.json``.
 
+    Args:
+        steer: The steer to write, with its domain part.
+
     Raises:
-        InputError: A record that could not be read again.
+        InputError: A record, calibration or effect that could not be read again.
     """
     tensors = {"P": steer.P, "Q": steer.Q}
     base, domain = None, None
@@ -42,7 +39,8 @@ def pack(steer: Steer) -> tuple[bytes, str]:
         base = {"name": steer.fingerprint.model, "revision": steer.fingerprint.revision}
     if steer.domain is not None:
         tensors |= {"domain.P": steer.domain.P, "domain.Q": steer.domain.Q}
-        domain = {"rank": steer.domain.rank, "record": dict(steer.domain.record)}
+        part = steer.domain
+        domain = {"rank": part.rank, "record": dict(part.record), **measured(part)}
     header = {"format": "pt", "site": steer.site, "where": steer.where}
     blob = save({name: t.contiguous() for name, t in tensors.items()}, metadata=header)
     facts = {
@@ -57,6 +55,7 @@ def pack(steer: Steer) -> tuple[bytes, str]:
         "sha256": hashlib.sha256(blob).hexdigest(),
         "base_model": base,
         "record": dict(steer.record),
+        **measured(steer),
         "domain": domain,
     }
     return blob, _written(facts, steer.name)
@@ -66,22 +65,26 @@ def _written(facts: dict[str, Any], name: str) -> str:
     try:
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         text.encode("utf-8")
-        fault = _fault(json.loads(text))
+        fault = fault_of(json.loads(text))
     except (TypeError, ValueError, RecursionError) as error:
         fault = f"it must hold what JSON can hold, with finite numbers alone ({error})"
     if fault is not None:
-        raise InputError(f"the record of steer {name!r} cannot be written: {fault}")
+        raise InputError(f"the facts of steer {name!r} cannot be written: {fault}")
     return text
 
 
 def unpack(blob: bytes, text: bytes) -> Steer:
-    """The steer of two files' contents.
+    """The steer that the contents of two files describe.
+
+    Args:
+        blob: The contents of ``steer.safetensors``.
+        text: The contents of ``steer.json``.
 
     Raises:
         ArtefactError: Contents that `pack` would not write; the message says what is wrong with
             which file, not where the file lies.
     """
-    facts = _facts(text)
+    facts = read_facts(text)
     if "sha256" in facts and not belongs(blob, facts):
         raise ArtefactError(
             f"{TENSORS} is damaged, or belongs to another steer: its SHA-256 is not the one that "
@@ -95,9 +98,7 @@ def unpack(blob: bytes, text: bytes) -> Steer:
         ) from error
     _check_tensors(facts, tensors)
     name, mark = facts["name"], None
-    # Folders of the first schema have it in the record alone.
-    older = facts["record"].get("where", "all") if facts["schema"] == 1 else "all"
-    told = {"site": facts["site"], "where": facts.get("where", older)}
+    told = {"site": facts["site"], "where": facts.get("where", "all")}
     header = _header(blob)
     for key, value in told.items():
         if header.get(key, value) != value:
@@ -110,8 +111,15 @@ def unpack(blob: bytes, text: bytes) -> Steer:
             mark = Fingerprint(sketch=tensors["fingerprint"].float(), **_base(facts))
         part = None
         if facts["domain"] is not None:
-            P, Q, record = tensors["domain.P"], tensors["domain.Q"], facts["domain"]["record"]
-            part = Steer(P, Q, f"{name}.domain", fingerprint=mark, record=record, **told)
+            part = Steer(
+                tensors["domain.P"],
+                tensors["domain.Q"],
+                f"{name}.domain",
+                fingerprint=mark,
+                record=facts["domain"]["record"],
+                **measurements(facts["domain"]),
+                **told,
+            )
         return Steer(
             tensors["P"],
             tensors["Q"],
@@ -119,14 +127,15 @@ def unpack(blob: bytes, text: bytes) -> Steer:
             domain=part,
             fingerprint=mark,
             record=facts["record"],
+            **measurements(facts),
             **told,
         )
     except InputError as error:
-        raise ArtefactError(str(error)) from error
+        raise ArtefactError(f"{FACTS}: {error}") from error
 
 
 def belongs(blob: bytes, facts: dict[str, Any]) -> bool:
-    """True when `facts` names the checksum of these tensors."""
+    """Whether `facts` names the checksum of these tensors."""
     return bool(hashlib.sha256(blob).hexdigest() == facts["sha256"])
 
 
@@ -135,75 +144,13 @@ def _base(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _header(blob: bytes) -> dict[str, Any]:
-    """What the tensors' own file says of the steer; its form was checked by loading it."""
+    """What the header of the tensors' file says of the steer; loading it has checked its form."""
     size = int.from_bytes(blob[:8], "little")
     return dict(json.loads(blob[8 : 8 + size]).get("__metadata__") or {})
 
 
-def _facts(text: bytes) -> dict[str, Any]:
-    """``steer.json``, of the form that is declared."""
-    try:
-        facts = json.loads(
-            text.decode("utf-8"),
-            parse_constant=_not_a_number,
-            parse_float=_number,
-            parse_int=_integer,
-        )
-        json.dumps(facts, ensure_ascii=False).encode("utf-8")  # half characters cannot be written
-    except (ValueError, RecursionError) as error:
-        raise ArtefactError(f"{FACTS} is not JSON ({error}); copy it again") from error
-    if not isinstance(facts, dict) or facts.get("format") != "lmsteer":
-        raise ArtefactError(f"{FACTS} was not written by lmsteer")
-    if type(facts.get("schema")) is not int or not 1 <= facts["schema"] <= SCHEMA:
-        raise ArtefactError(
-            f"{FACTS} has schema {facts.get('schema')!r}, this version reads 1 to {SCHEMA}; "
-            "upgrade lmsteer"
-        )
-    fault = _fault(facts)
-    if fault is not None:
-        raise ArtefactError(f"{FACTS}: {fault}; copy it again")
-    return facts
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _not_a_number(text)
-
-
-def _integer(text: str) -> int:
-    return int(text) if len(text) < 16 else _not_a_number(text)
-
-
-def _not_a_number(text: str) -> NoReturn:
-    raise ValueError(f"{text[:20]} is not a number that can be used")
-
-
-def _fault(facts: dict[str, Any]) -> str | None:
-    """What is wrong with the form, in a sentence; None for nothing."""
-    from jsonschema.exceptions import best_match
-
-    error = best_match(_validator().iter_errors(facts))
-    if error is not None:
-        where = ".".join(map(str, error.absolute_path)) or "the whole"
-        return f"{where}: {error.message[:200]}"
-    table = facts["record"].get("calibration")
-    if table is not None and all(row["strength"] for row in table["rows"]):
-        return "record.calibration.rows: no row is of strength 0"
-    if facts["schema"] > 1 and "sha256" not in facts:
-        return "'sha256' is a required property"
-    return None
-
-
-@functools.cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    text = (resources.files(__package__) / "steer.schema.json").read_text(encoding="utf-8")
-    return Draft202012Validator(json.loads(text))
-
-
 def _check_tensors(facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Shapes and types as ``steer.json`` says, all numbers finite."""
+    """Raise unless shapes and types are what ``steer.json`` says, and all numbers are finite."""
     wanted = {"P": facts["rank"], "Q": facts["rank"]}
     if facts["domain"] is not None:
         wanted |= {"domain.P": facts["domain"]["rank"], "domain.Q": facts["domain"]["rank"]}

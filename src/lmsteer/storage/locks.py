@@ -27,10 +27,11 @@ def locked(folder: Path, name: str, *, wait: float, doing: str) -> Iterator[Path
     The lock file is removed with the lock, and `PRIVATE` with it where nothing else is left in it.
 
     Args:
-        folder: Of which at most one process holds this lock, on all machines that share the disk.
-        name: Each name is a lock of its own.
-        wait: Seconds to wait for another holder.
-        doing: What a holder does, for the message.
+        folder: The folder to lock. At most one process holds the lock, on all machines that share
+            the disk.
+        name: The name of the lock; each name is a lock of its own.
+        wait: How long to wait for another holder, in seconds.
+        doing: What a holder of the lock does, for the message.
 
     Yields:
         The `PRIVATE` folder.
@@ -116,7 +117,8 @@ def _release(lock: Any, private: Path, file: Path) -> None:
 def uninterrupted() -> Iterator[None]:
     """Within the block Ctrl-C is held back; it takes effect when the block is done.
 
-    For steps of milliseconds. Outside the main thread nothing is done: no Ctrl-C arrives there.
+    It is for steps of milliseconds. Outside the main thread, where no Ctrl-C arrives, it does
+    nothing.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

@@ -1,7 +1,7 @@
 """Reads checkpoints of the official code (github.com/Glaciohound/LM-Steer) as steers.
 
 A checkpoint is a pickle of ``[args, state, step]``: an `argparse.Namespace`, tensors, a number. It
-is read with ``weights_only=True`` and nothing else allowed, so a file cannot run code.
+is read with ``weights_only=True``, which allows nothing else, so a file cannot run code.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def import_official(
 
     Args:
         path: The ``.pt`` file.
-        model: The model it was trained on: its fingerprint is kept with the steer, and its width
-            checked. None: the steer then attaches to any model of that width.
-        steer: Number of the steer in the file, from 0.
-        dummy: Number of the dummy steer, which becomes the domain part; the official recipe has
-            it last. None: no domain part.
-        name: What to call it; the file's name by default.
+        model: The model that it was trained on. Its width is checked, and its fingerprint is kept
+            with the steer. If None, the steer attaches to any model of that width.
+        steer: The number of the steer in the file, from 0.
+        dummy: The number of the dummy steer, which becomes the domain part; the official recipe
+            has it last. If None, there is no domain part.
+        name: What to call the steer; by default the name of the file.
 
     Raises:
         NotFoundError: No such file.

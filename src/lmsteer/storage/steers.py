@@ -1,6 +1,6 @@
 """A steer on disk: a folder of ``steer.safetensors``, ``steer.json`` and a model card.
 
-Nothing is ever unpickled. How a folder is written so that none is ever lost: `folders`.
+Nothing is ever unpickled. The module `folders` says how a folder is written so that none is lost.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from ..errors import ArtefactError, NotFoundError
 from ..steer import Steer
 from .card import card
+from .facts import FACTS, MOST_FACTS
 from .folders import check_place, place, tidy, writing
-from .layout import CARD, FACTS, MOST_FACTS, TENSORS, pack, unpack
+from .layout import CARD, TENSORS, pack, unpack
 
 _READS, _PAUSE = 3, 0.02
 
@@ -26,9 +27,9 @@ def save_steer(steer: Steer, path: str | PathLike[str], *, force: bool = False) 
     the folder are left alone; of several writers at once each waits for the one before it.
 
     Args:
-        steer: What to write, its domain part included.
+        steer: The steer to write, with its domain part.
         path: The folder to make; its parents are made too. Links are followed.
-        force: Replace a steer that is already there. Any other folder is never replaced.
+        force: Whether a steer that is already there is replaced. No other folder ever is.
 
     Raises:
         InputError: `path` exists and may not be replaced, or another process is writing it.
@@ -41,7 +42,7 @@ def save_steer(steer: Steer, path: str | PathLike[str], *, force: bool = False) 
 
 
 def check_writable(path: str | PathLike[str], *, force: bool) -> None:
-    """Raise InputError where `save_steer` would refuse to write; call it before long work."""
+    """Raise InputError if `save_steer` would refuse to write; call it before long work."""
     check_place(path, FACTS, "a steer", force=force)
 
 
@@ -67,7 +68,7 @@ def read_steer(path: str | PathLike[str]) -> Steer:
 
 
 def _contents(folder: Path) -> tuple[bytes, bytes]:
-    """The tensors' file and the facts', of one steer also while another is being written."""
+    """The contents of both files, of the same steer even while another is being written."""
     while True:
         facts = _read(folder, FACTS)
         tensors = _read(folder, TENSORS)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..model import changed_inputs
-from ..steer import Steer
+from ..steer import Steer, change
 from ..text import Batch
 
 RANK = 32
@@ -46,23 +46,23 @@ class Factors:
         if self.prompt_only:
             mask = batch.is_prompt[..., None]
 
-        def change(rows: Tensor) -> Tensor:
+        def steered(rows: Tensor) -> Tensor:
             shift = torch.zeros_like(rows)
             for P, Q, value in zip(self.P, self.Q, values.T, strict=True):
-                part = (rows @ P.to(rows)) @ Q.T.to(rows)
+                part = change(rows, P.to(rows), Q.to(rows))
                 shift = shift + value.to(rows)[:, None, None] * part
             if mask is not None:
                 shift = shift * mask.to(rows)
             return rows + shift
 
-        return changed_inputs(model, change)
+        return changed_inputs(model, steered)
 
     @torch.no_grad()
     def keep_short(self, rows: Float[Tensor, "rows dim"], guard: float) -> None:
         """Scale down every part whose change is longer than `guard` times the rows, on average."""
         length = rows.norm(dim=-1).mean()
         for P, Q in zip(self.P, self.Q, strict=True):
-            ratio = float(((rows @ P) @ Q.T).norm(dim=-1).mean() / length.clamp_min(1e-30))
+            ratio = float(change(rows, P, Q).norm(dim=-1).mean() / length.clamp_min(1e-30))
             if ratio > guard:
                 Q.mul_(guard / ratio)
 
