@@ -30,8 +30,9 @@ from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.kl import divergence
+from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
-from lmsteer.states import encode_for, read_states
+from lmsteer.states.hidden import read_states
 from lmsteer.steer.calibration import strength_at_kl
 
 LEVELS = (0.05, 0.15, 0.4)
@@ -49,8 +50,7 @@ class Bench:
         self.prompts = lmsteer.read_prompts(f"bundled:{style.prompts}")[:prompts]
         base = self.write([{}])
         self.base = perplexity(self.model, self.tokenizer, base).value
-        texts, begun = [r.text for r in base], [r.prompt for r in base]
-        batches = encode_for(self.model, self.tokenizer, texts, begun)
+        batches = encode_records(self.model, self.tokenizer, base)
         self.hidden = read_states(self.model, batches).hidden[::4]
 
     def train(self, examples: list[lmsteer.Example], **options: Any) -> lmsteer.Steer:

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lmsteer.metrics.records import encode_records
 
 import lmsteer
 from lmsteer.alignment.transport import FORMS
@@ -34,6 +33,7 @@ from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.kl import divergence
+from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
 from lmsteer.research.evaluation.report import environment
 from lmsteer.states.hidden import read_states
@@ -56,7 +56,7 @@ class Target:
         base = self.write([{}])
         self.base = perplexity(model, tokenizer, base).value
         self.base_rate = float((judge([r.text for r in base]) > 0).mean())
-        batches = encode_records(model, tokenizer, base)[0]
+        batches = encode_records(model, tokenizer, base)
         self.hidden = read_states(model, batches).hidden[::3]
 
     def write(self, mixes: list[Any]) -> list[lmsteer.Generation]:

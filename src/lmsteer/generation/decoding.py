@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class Decoding:
     """How a batch is continued: the options of `generate`, and what follows from the model."""
 
-    told: GenerateOptions
+    options: GenerateOptions
     base: Head | None = None
     """The head, where the nucleus is the unsteered model's."""
     before: Mapping[Steer, float] = field(default_factory=dict)
@@ -77,41 +77,41 @@ def decode(
     # A decoder continues at the right end; an encoder may count positions from the left.
     ids, mask = padded(encoded, pad, left=start is None)
     ids, mask = ids.to(input_device(model)), mask.to(input_device(model))
+    options = how.options
     defaults = writer.generation_config
-    told = how.told
     config = GenerationConfig(
-        max_new_tokens=told["max_new_tokens"],
-        min_new_tokens=told["min_new_tokens"] or None,
+        max_new_tokens=options["max_new_tokens"],
+        min_new_tokens=options["min_new_tokens"] or None,
         do_sample=False,
-        num_beams=told["beams"],
-        num_return_sequences=told["beams"],
+        num_beams=options["beams"],
+        num_return_sequences=options["beams"],
         pad_token_id=pad,
         bos_token_id=defaults.bos_token_id,
         eos_token_id=defaults.eos_token_id,
         decoder_start_token_id=start,
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
-    options = dict(told["generate_kwargs"])
+    kwargs = dict(options["generate_kwargs"])
     with alone(model), evaluating(model), torch.inference_mode():
         if around(model) != how.before:
             raise InputError(
                 "steers were attached to this model, or detached from it, while it was writing: "
                 "its texts would no longer be what their records say"
             )
-        everywhere = _everywhere(model, batch, told["where"])
+        everywhere = _everywhere(model, batch, options["where"])
         if not everywhere:
-            _check_told_apart(options)
+            _check_told_apart(kwargs)
         # A prompt that is read without its last token can no longer be told from the response.
         if (
             everywhere
-            and told["share_prompts"]
-            and told["beams"] == 1
-            and options.get("use_cache", True)
+            and options["share_prompts"]
+            and options["beams"] == 1
+            and kwargs.get("use_cache", True)
         ):
             cache = _read_prompts(model, ids, mask, batch)
-            options |= {} if cache is None else {cache_name(model): cache}
+            kwargs |= {} if cache is None else {cache_name(model): cache}
         with (
-            attach(model, by_row(batch), where=told["where"], expand=told["beams"]),
+            attach(model, by_row(batch), where=options["where"], expand=options["beams"]),
             _unsteered(model, pick, how.base),
         ):
             output = writer.generate(
@@ -119,7 +119,7 @@ def decode(
                 attention_mask=mask,
                 generation_config=config,
                 logits_processor=LogitsProcessorList([] if pick is None else [pick]),
-                **options,
+                **kwargs,
             )
     written: Tensor = output[:, ids.shape[1] :] if start is None else output[:, 1:]
     return written
@@ -145,9 +145,9 @@ def _everywhere(model: PreTrainedModel, batch: Sequence[Row], where: str) -> boo
     return all(steer.where == "all" for row in batch for steer, s in row.strengths.items() if s)
 
 
-def _check_told_apart(options: Mapping[str, Any]) -> None:
+def _check_told_apart(kwargs: Mapping[str, Any]) -> None:
     """Refuse options under which a forward call does not show what is prompt and what response."""
-    if options.get("use_cache", True) is False or options.get("prefill_chunk_size"):
+    if kwargs.get("use_cache", True) is False or kwargs.get("prefill_chunk_size"):
         raise UnsupportedError(
             "a steer that acts on the prompt or on the response alone needs the prompt to be read "
             "in one call and kept in the cache: leave use_cache= and prefill_chunk_size= out, or "

@@ -48,10 +48,10 @@ def stream(
         def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
             return torch.full((len(input_ids),), closed.is_set(), device=input_ids.device)
 
-    told = OPTIONS.fill(options, "stream")
+    options = OPTIONS.fill(options, "stream")
     pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     ours = {"streamer": pieces, "stopping_criteria": StoppingCriteriaList([Closed()])}
-    told["generate_kwargs"] = {**told["generate_kwargs"], **ours}
+    options["generate_kwargs"] = {**options["generate_kwargs"], **ours}
     failures: list[BaseException] = []
 
     def write() -> None:
@@ -61,7 +61,7 @@ def stream(
                 tokenizer,
                 prompt,
                 strengths=strengths,
-                **told,
+                **options,
             )
         except BaseException as error:  # the reader of the pieces gets it
             failures.append(error)

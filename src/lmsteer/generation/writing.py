@@ -75,37 +75,37 @@ def generate(
         MismatchError: With `per_prompt` there are not as many mappings as prompts.
     """
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    told = OPTIONS.fill(options, "generate")
-    _check(prompts, told)
-    beams = told["beams"]
-    rows = _rows(prompts, strengths, 1 if beams > 1 else told["samples"], told["per_prompt"])
+    options = OPTIONS.fill(options, "generate")
+    _check(prompts, options)
+    beams = options["beams"]
+    rows = _rows(prompts, strengths, 1 if beams > 1 else options["samples"], options["per_prompt"])
     with alone(model):
         before = around(model)
-    if told["chat"]:
+    if options["chat"]:
         prompts = as_chat(tokenizer, prompts)
     encodes = decoder_start(model) is not None
     encoded = encoder_ids(tokenizer, prompts) if encodes else _encode(tokenizer, prompts)
-    head = read_head(model, head_dtype(model)) if told["nucleus"] == "base" else None
-    how = Decoding(told, head, before)
+    head = read_head(model, head_dtype(model)) if options["nucleus"] == "base" else None
+    how = Decoding(options, head, before)
     # Longest first: rows of a batch need few pads, and memory is at its peak at once. Rows of one
     # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))
     texts: list[list[str]] = [[]] * len(rows)
     done = 0
     lengths = [len(encoded[row.prompt]) for row in rows]
-    for part in _batches(order, lengths, told["batch_size"], even=is_stateful(model)):
+    for part in _batches(order, lengths, options["batch_size"], even=is_stateful(model)):
         batch = [rows[i] for i in part]
         pick = None
         if beams == 1:
-            drawn = uniforms(prompts, batch, told["seed"], told["max_new_tokens"])
-            pick = Pick(drawn.to(head_device(model)), told["temperature"], told["top_p"])
+            drawn = uniforms(prompts, batch, options["seed"], options["max_new_tokens"])
+            pick = Pick(drawn.to(head_device(model)), options["temperature"], options["top_p"])
         ids = decode(model, tokenizer, [encoded[row.prompt] for row in batch], batch, pick, how)
         found = tokenizer.batch_decode(ids, skip_special_tokens=True)
         for i, place in enumerate(part):
             texts[place] = found[i * beams : (i + 1) * beams]
-        if told["progress"]:
+        if options["progress"]:
             done += len(part)
-            told["progress"]("generate", done, len(rows))
+            options["progress"]("generate", done, len(rows))
     recorded = [row.beside(before) for row in rows]
     names = labels(steer for row in recorded for steer in row.strengths)
     return [
@@ -114,11 +114,11 @@ def generate(
             text,
             {names[steer]: value for steer, value in row.strengths.items()},
             row.sample + number,
-            told["seed"],
+            options["seed"],
             row.mix,
         )
         for row, written in zip(recorded, texts, strict=True)
-        for number, text in enumerate(written[: told["samples"]] if beams > 1 else written)
+        for number, text in enumerate(written[: options["samples"]] if beams > 1 else written)
     ]
 
 
@@ -135,16 +135,16 @@ def _batches(
     yield part
 
 
-def _check(prompts: Sequence[str], told: GenerateOptions) -> None:
+def _check(prompts: Sequence[str], options: GenerateOptions) -> None:
     """Raise InputError for options that do not go together."""
     if not prompts:
         raise InputError("no prompts given; expected at least one")
-    beams, samples = told["beams"], told["samples"]
-    if told["nucleus"] == "base" and beams > 1:
+    beams, samples = options["beams"], options["samples"]
+    if options["nucleus"] == "base" and beams > 1:
         raise InputError('nucleus="base" is about sampling; beam search has no nucleus')
-    _check_where(told["where"])
+    _check_where(options["where"])
     taken = {"num_beams": "beams=", "num_return_sequences": "samples="}
-    for theirs in told["generate_kwargs"]:
+    for theirs in options["generate_kwargs"]:
         if theirs in taken:
             raise InputError(f"give {taken[theirs]} instead of {theirs} in generate_kwargs=")
     if beams > 1 and samples > beams:

@@ -15,8 +15,8 @@ from typing_extensions import Unpack
 
 from ..errors import InputError
 from ..generation import SamplingOptions, by_mix, generate
-from ..metrics import distinct, perplexity, text_divergence
-from ..states import Options, encode_for
+from ..metrics import distinct, encode_records, perplexity, text_divergence
+from ..states import Options
 from ..steer import Calibration, Cost, Steer, safe_range
 from ..text import read_prompts
 
@@ -61,7 +61,7 @@ def calibrate(
         InputError: There are no prompts, or no strength besides 0.
         UnsupportedError: The model is an encoder-decoder model.
     """
-    told = OPTIONS.fill(options, "calibrate")
+    options = OPTIONS.fill(options, "calibrate")
     wanted = sorted({0.0, *map(float, strengths)})
     if len(wanted) < 2:
         raise InputError("strengths must hold at least one number besides 0")
@@ -74,13 +74,11 @@ def calibrate(
         chosen,
         strengths=[{plain: strength} for strength in wanted],
         samples=samples,
-        min_new_tokens=told["max_new_tokens"],  # texts that end at once would say little
-        **told,
+        min_new_tokens=options["max_new_tokens"],  # texts that end at once would say little
+        **options,
     )
     parts = by_mix(records, len(wanted))
-    plainly = parts[wanted.index(0.0)]
-    texts, begun = [r.text for r in plainly], [r.prompt for r in plainly]
-    encoded = encode_for(model, tokenizer, texts, begun)
+    encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])
     kl = text_divergence(model, encoded, plain, wanted)
     rows = []
     for strength, part in zip(wanted, parts, strict=True):
@@ -103,8 +101,8 @@ def calibrate(
         positions=int(encoded.target_counts.sum()),
         prompts=len(chosen),
         samples=samples,
-        tokens=told["max_new_tokens"],
-        top_p=told["top_p"],
-        seed=told["seed"],
+        tokens=options["max_new_tokens"],
+        top_p=options["top_p"],
+        seed=options["seed"],
     )
     return replace(steer, calibration=table)

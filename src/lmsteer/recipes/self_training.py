@@ -82,14 +82,14 @@ def self_train(
         InputError: All labels have the same sign, an option is unknown or out of range, or the
             judge gives every text the same score.
     """
-    told = OPTIONS.fill(options, "self_train")
-    learning = _LEARNING.part(told)
+    options = OPTIONS.fill(options, "self_train")
+    learning = _LEARNING.part(options)
     if texts < len(STRENGTHS):
         raise InputError(f"texts must be at least {len(STRENGTHS)}, was: {texts}")
     judged_by = "the caller's" if judge else "n-grams of the examples"
     judge = judge or scorer_of(examples)
     first = train(model, tokenizer, examples, calibrate=False, **learning)
-    draw = random.Random(told["seed"])
+    draw = random.Random(options["seed"])
     drawn = draw.choices(list(examples), k=-(-texts // len(STRENGTHS)))
     beginnings = [" ".join(e.text.split()[: draw.randint(*WORDS)]) for e in drawn]
     different = list(dict.fromkeys(beginnings))
@@ -99,7 +99,7 @@ def self_train(
         different,
         strengths=[{first: strength} for strength in STRENGTHS],
         samples=-(-texts // (len(STRENGTHS) * len(different))),
-        **_WRITING.part(told),
+        **_WRITING.part(options),
     )
     records = [r for r in draw.sample(records, texts) if r.text.strip()]
     labels = [float(min(1.0, max(-1.0, s))) for s in judge([r.text for r in records])]
@@ -114,7 +114,7 @@ def self_train(
         "texts": len(own),
         "judge": judged_by,
         "mean_label": sum(labels) / len(labels),
-        "seed": told["seed"],
+        "seed": options["seed"],
         "examples": summary(examples),
     }
     return replace(steer, record={**steer.record, "self_training": record})

@@ -34,7 +34,7 @@ from ..text import (
 )
 from .checks import check_labels, check_start
 from .options import OPTIONS, TrainOptions, check_together
-from .solvers import Fitted, Problem, solver_of
+from .solvers import Fitted, Problem, find_solver
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,24 +62,24 @@ def fit(
         MismatchError: The work to be resumed was begun otherwise.
         UnsupportedError: A model that this cannot be trained on.
     """
-    told = OPTIONS.fill(options, "train")
-    check_together(told)
-    solver, processes = solver_of(told), workers()
+    options = OPTIONS.fill(options, "train")
+    check_together(options)
+    solver, processes = find_solver(options), workers()
     if solver.alone and processes.size > 1:
         raise UnsupportedError(f"{solver.alone} is trained in one process, not in {processes.size}")
     # One order for the same texts, however they came: by content.
     examples = sorted(examples, key=lambda example: example.digest)
     check_labels(examples, names)
     started = time.perf_counter()
-    longest = told["max_length"]
+    longest = options["max_length"]
     longest = longest or min(solver.longest, context_length(model) or solver.longest)
-    encoded = _encode(model, tokenizer, examples, told, longest)
+    encoded = _encode(model, tokenizer, examples, options, longest)
     dim = head_dim(model)
-    if told["rank"] is not None and not 1 <= told["rank"] <= dim:
-        raise InputError(f"rank must be between 1 and {dim}, was: {told['rank']}")
-    check_start(model, told["start"], told["site"], told["where"], len(names))
+    if options["rank"] is not None and not 1 <= options["rank"] <= dim:
+        raise InputError(f"rank must be between 1 and {dim}, was: {options['rank']}")
+    check_start(model, options["start"], options["site"], options["where"], len(names))
     kept, tested = split_held_out(
-        [examples[i] for i in encoded.source], told["held_out"], salt=told["salt"]
+        [examples[i] for i in encoded.source], options["held_out"], salt=options["salt"]
     )
     problem = Problem(
         model,
@@ -87,14 +87,14 @@ def fit(
         encoded,
         kept,
         tested,
-        told,
-        _keep(model, examples, told, longest),
+        options,
+        _keep(model, examples, options, longest),
         processes,
         started,
     )
     fitted = solver.fit(problem)
     held = [examples[encoded.source[i]] for i in tested]
-    record = {**_recorded(told), "max_length": longest, **fitted.record}
+    record = {**_recorded(options), "max_length": longest, **fitted.record}
     if fitted.nll is not None:
         before, after, tokens = fitted.nll
         record["held_out"] = {"texts": len(tested), "tokens": tokens}
@@ -111,7 +111,7 @@ def fit(
                 "data": {**summary(examples, number), **cut, "held_out": counts(held, number)},
             },
         )
-        for number, steer in enumerate(_steers(model, fitted, names, told))
+        for number, steer in enumerate(_steers(model, fitted, names, options))
     ]
 
 

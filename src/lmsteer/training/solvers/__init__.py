@@ -22,6 +22,6 @@ _TABLE: Mapping[tuple[str, str], Solver] = {
 }
 
 
-def solver_of(options: TrainOptions) -> Solver:
+def find_solver(options: TrainOptions) -> Solver:
     """The solver of a site and a name."""
     return _TABLE[options["site"], options["solver"]]

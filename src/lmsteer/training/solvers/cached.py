@@ -6,8 +6,8 @@ import torch
 
 from ..descent import by_gradient, descend
 from ..objective import Map, gradient, mean_nll
-from .problem import Fitted, Problem, few
-from .ranks import fitted
+from .problem import Fitted, Problem, choose_judges
+from .ranks import finish
 
 STEPS = 200
 STEPS_UNTESTED = 30
@@ -26,7 +26,7 @@ def fit_cached(problem: Problem) -> Fitted:
     """Minimise the NLL by Adam with a cosine rate; the best state on held-out text is kept."""
     options, head = problem.options, problem.working_head()
     states, held_out = problem.read()
-    judges = few(held_out)
+    judges = choose_judges(held_out)
     total = options["steps"] or (STEPS if judges is not None else STEPS_UNTESTED)
     learned = Map.zeros(states, domain=options["domain"])
     rate = RATE_TIMES_DIM / states.hidden.shape[1]
@@ -48,7 +48,7 @@ def fit_cached(problem: Problem) -> Fitted:
         progress=options["progress"],
     )
     course = {"steps": went.steps, "held_out_nll": went.course}
-    return fitted(problem, learned, head, held_out, course)
+    return finish(problem, learned, head, held_out, course)
 
 
 class _Order:

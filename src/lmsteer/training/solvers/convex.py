@@ -18,8 +18,8 @@ from ...steer import Steer
 from ..curvature import Curvature, curvature_of
 from ..descent import Descent, descend
 from ..objective import Map, gradient, mean_nll
-from .problem import Fitted, Problem, few
-from .ranks import fitted
+from .problem import Fitted, Problem, choose_judges
+from .ranks import finish
 
 BATCH_TOKENS = 4096
 EPOCHS = 2
@@ -56,7 +56,7 @@ def fit_convex(problem: Problem) -> Fitted:
     """
     options, head = problem.options, problem.working_head()
     states, held_out = problem.read()
-    judges = few(held_out)
+    judges = choose_judges(held_out)
     centre = _begin(options["start"], states, domain=options["domain"])
     curvature = curvature_of(head, states, domain=options["domain"])
     prior = PRIOR_TOKENS / len(states)
@@ -77,7 +77,7 @@ def fit_convex(problem: Problem) -> Fitted:
         "held_out_nll": [point for trial in tried for point in trial.went.course],
         "exact_curvature": head.is_linear,
     }
-    return fitted(problem, best.learned, head, held_out, course, curvature)
+    return finish(problem, best.learned, head, held_out, course, curvature)
 
 
 def _begin(start: Steer | None, states: States, *, domain: bool) -> Map:

@@ -21,8 +21,8 @@ from ...states import Progress, States, read_states
 from ...text import Encoded, pad_batch
 from ..descent import by_gradient, descend
 from ..objective import Map, mean_nll
-from .problem import Fitted, Problem, few
-from .ranks import fitted
+from .problem import Fitted, Problem, choose_judges
+from .ranks import finish
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def fit_paper(problem: Problem) -> Fitted:
         head,
         problem.encoded,
         problem.kept,
-        few(held_out),
+        choose_judges(held_out),
         domain=options["domain"],
         steps=options["steps"],
         seed=options["seed"],
         progress=options["progress"],
     )
-    whole = fitted(problem, learned, head, held_out, course)
+    whole = finish(problem, learned, head, held_out, course)
     return replace(whole, record={**whole.record, "fast": False})
 
 

@@ -66,7 +66,7 @@ class Problem:
         return self.head.fast() if self.options["fast"] else self.head
 
 
-def few(held_out: States | None) -> States | None:
+def choose_judges(held_out: States | None) -> States | None:
     """The held-out tokens that decisions are made on."""
     return None if held_out is None else held_out.spread(JUDGED_ON)
 

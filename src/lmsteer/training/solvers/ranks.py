@@ -12,14 +12,14 @@ from ...states import States
 from ...steer import Steer
 from ..curvature import Curvature, Directions
 from ..objective import Map, mean_nll
-from .problem import Fitted, Problem, few
+from .problem import Fitted, Problem, choose_judges
 
 RANK_TOLERANCE = 0.002
 """How many nats per token the default rank may lose against the best rank, on held-out text."""
 LEAST_RANK = 4
 
 
-def fitted(
+def finish(
     problem: Problem,
     learned: Map,
     head: Head,
@@ -45,7 +45,7 @@ def fitted(
         "course": course,
     }
     rank, full = problem.options["rank"], learned.parts.shape[1]
-    judges = few(held_out)
+    judges = choose_judges(held_out)
     if curvature is None:
         plain = [Steer.from_matrix(matrix, rank) for matrix in learned.parts]
         factors = [(steer.P, steer.Q) for steer in plain]
