@@ -131,6 +131,6 @@ def _start(stretch: torch.Tensor, whole: torch.Tensor) -> int:
     if stretch.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         raise UnsupportedError(
             "this vLLM hands the hidden states of prompts on as copies, so the rows' requests "
-            "cannot be told; steers were tested on vLLM 0.32"
+            "is not known; steers were tested on vLLM 0.32"
         )
     return (stretch.storage_offset() - whole.storage_offset()) // whole.stride(0)

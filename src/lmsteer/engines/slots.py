@@ -113,7 +113,7 @@ class Slots:
         count = hidden.shape[0]
         if owners.shape[0] != count:
             raise UnsupportedError(
-                f"the engine computes scores for {count} rows where it told of {owners.shape[0]}, "
+                f"the engine computes scores for {count} rows where it announced {owners.shape[0]}, "
                 "so strengths cannot be told apart; this way of running is not supported with "
                 "steers"
             )

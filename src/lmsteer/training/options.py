@@ -169,7 +169,7 @@ class TrainOptions(TextOptions, total=False):
             'The positions that are steered, at the input site. "all": every position. "prompt": '
             "the prompts of the examples alone; the loss is on the texts after them, as always. "
             "`Steer.where` keeps this, so that `attach` and `generate` then steer prompts alone, "
-            "unless they are told otherwise.",
+            "unless another `where` is given.",
         ),
     ]
     checkpointing: Annotated[
