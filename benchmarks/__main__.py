@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 
-from . import engines, generation, salts, training
+from . import engines, generation, reading, training
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["train", "salts", "generate", "engines"])
+    parser.add_argument("what", choices=["train", "generate", "read", "engines"])
     parser.add_argument("--model", default="bundled", help="also random-gpt2, for time only")
     parser.add_argument("--data", default="bundled:sentiment")
     parser.add_argument("--label", default="label")
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--arm", choices=[*training.ARMS], help="one arm alone, in this process")
     parser.add_argument("--prompts", type=int, default=100, help="for generate")
     parser.add_argument("--official-prompts", type=int, default=8, help="of these, one by one")
-    parser.add_argument("--judge", default="bundled:sentiment", help="for salts: text to judge on")
+    parser.add_argument("--steer", default="sentiment", help="for read")
     parser.add_argument("--dtype", default="float32", help="for engines")
     args = parser.parse_args()
     if args.what == "engines":
@@ -31,8 +31,8 @@ def main() -> None:
     if args.what == "generate":
         generation.run(args)
         return
-    if args.what == "salts":
-        salts.run(args)
+    if args.what == "read":
+        reading.run(args)
         return
     if args.arm:
         print(json.dumps(training.run_arm(args.arm, args)))

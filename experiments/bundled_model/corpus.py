@@ -1,6 +1,6 @@
 """Documents to pretrain on, from the text in shared/data; see its README for the licences.
 
-python experiments/bundled_model/corpus.py --data ../shared/data --out DIR
+python -m experiments.bundled_model.corpus --data ../shared/data --out DIR
 
 Writes `documents.jsonl` (source and text, shuffled), `held_out.json` (texts to measure on) and
 `split.json` (what was read, dropped and kept, by source). Not read at all: sst, rt_polarity (SST's
@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import html
 import json
 import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from exclusion import Exclusion
-from text import RESERVED, clean, fold, rows
+from experiments.bundled_model.exclusion import Exclusion
+from experiments.shared.text import clean, comment, fold, imdb, request, rows
 
 # How much of a source is used: below 1, that share of its documents; above, that many copies.
 # Reviews are the bulk; the dialogues are fluent but say the same things over and over; tweets and
@@ -35,15 +34,6 @@ SHARES = {
     "toxic comments": 3,
 }
 HELD_OUT = {"stories": 60, "books": 12}
-
-
-def imdb(data: Path) -> tuple[list[str], list[str]]:
-    """IMDB reviews to train on, and the reserved ones."""
-    test = [row["text"] for row in rows(data / "imdb_reviews/imdb_test.jsonl")]
-    reserved = set(RESERVED)
-    train = [row["text"] for row in rows(data / "imdb_reviews/imdb_train.jsonl")]
-    train += [text for i, text in enumerate(test) if i not in reserved]
-    return [clean(t) for t in train], [clean(test[i]) for i in RESERVED]
 
 
 def _unwrapped(path: Path) -> str:
@@ -80,19 +70,6 @@ def _pros_cons(data: Path) -> Iterator[str]:
         yield from ("\n".join(lines[i : i + 8]) for i in range(0, len(lines), 8))
 
 
-def _comment(text: str) -> str:
-    """A tweet or comment without user names, addresses and entities."""
-    text = html.unescape(html.unescape(text))
-    text = re.sub(r"https?://\S+|www\.\S+|&?#\d+;?|@\w+:?|\bRT\b", " ", text)
-    return clean(re.sub(r"[^\x00-\x7f]", " ", clean(text)).strip(' "!:\n'))
-
-
-def _request(text: str) -> str:
-    """A request without the data set's broken entities and address marks."""
-    text = re.sub(r"&?#\d+;?|<url>|&lt;url&gt;", " ", text)
-    return clean(text)
-
-
 def sources(data: Path) -> dict[str, list[str]]:
     """All documents by source, before shares and exclusions."""
     found: dict[str, list[str]] = {"IMDB reviews": imdb(data)[0]}
@@ -119,7 +96,7 @@ def sources(data: Path) -> dict[str, list[str]]:
     found["pros and cons"] = list(_pros_cons(data))
     # Every fifth request, and the comments at odd places, stay unseen: they can judge a steer.
     found["requests"] = [
-        _request(row["text"])
+        request(row["text"])
         for name in ("stack-exchange", "wikipedia")
         for i, row in enumerate(rows(data / f"politeness/{name}.jsonl"))
         if i % 5
@@ -130,7 +107,7 @@ def sources(data: Path) -> dict[str, list[str]]:
     ):
         with (data / file).open(encoding="utf-8", newline="") as opened:
             comments = [row[column] for row in csv.DictReader(opened)]
-        found[name] = [_comment(text) for text in comments[::2]]
+        found[name] = [comment(text) for text in comments[::2]]
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from text import fold, rows
+from experiments.shared.text import fold, rows
 
 KEY = 6  # words by which a forbidden run is looked up
 

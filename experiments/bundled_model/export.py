@@ -1,6 +1,6 @@
 """Measure a trained model and put it into the package with its card.
 
-python experiments/bundled_model/export.py --data DIR --model DIR/model --facts 'on ... tokens'
+python -m experiments.bundled_model.export --data DIR --model DIR/model --facts 'on ... tokens'
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def card(
         f"`tokenizer.py --vocab {model.config.vocab_size}`:",
         "",
         "```",
-        *(f"python experiments/bundled_model/train.py {command}" for command in commands),
+        *(f"python -m experiments.bundled_model.train {command}" for command in commands),
         "```",
         "",
         "## Ten unpicked samples (top-p 0.9, seed 0)",

@@ -1,6 +1,6 @@
 """A byte-level BPE tokenizer for the corpus, and the corpus as packed tokens.
 
-python experiments/bundled_model/tokenizer.py --corpus DIR --vocab 8192
+python -m experiments.bundled_model.tokenizer --corpus DIR --vocab 8192
 
 Writes into DIR: `tokenizer/` (for AutoTokenizer), `train.bin` (uint16 tokens, every document begun
 by the end mark, which is also what a text begins with) and the token counts into `split.json`.
@@ -13,9 +13,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from text import rows
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from experiments.shared.text import rows
 
 END = "<|endoftext|>"
 

@@ -1,6 +1,6 @@
 """Pretrain a small Llama on packed tokens, on CPU or GPU; interrupt and start again at will.
 
-python experiments/bundled_model/train.py --data DIR --out DIR --tokens 20000000
+python -m experiments.bundled_model.train --data DIR --out DIR --tokens 20000000
 
 Muon for the matrices of the trunk, AdamW for the rest; warm-up, constant rate, and a linear decay
 over the last 30% of the tokens. A checkpoint every few minutes; the same command resumes, also
@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network import Network
 from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+from experiments.bundled_model.network import Network
 
 
 def configuration(args: argparse.Namespace) -> LlamaConfig:

@@ -1,7 +1,7 @@
 """Small checkpoints of other formats as folders that `lmsteer.load_model` reads.
 
-    python experiments/checkpoints/convert.py stories260k CHECKPOINTS/stories260k OUT
-    python experiments/checkpoints/convert.py storybyte-nano CHECKPOINTS/storybyte-nano OUT
+    python -m experiments.checkpoints.convert stories260k CHECKPOINTS/stories260k OUT
+    python -m experiments.checkpoints.convert storybyte-nano CHECKPOINTS/storybyte-nano OUT
 
 ``stories260k`` is llama2.c's legacy format (a header of seven int32, then float32 matrices),
 ``storybyte-nano`` GPT-2 as an npz. ``bitllama`` (ternary weights, llama2.c's version with a magic

@@ -1,6 +1,6 @@
 """What the theory's product of maps does that their sum does not, in nats a token.
 
-python experiments/composition/compare.py
+python -m experiments.composition.compare
 
 Shipped steers, two at a time, on the bundled models: the divergence of the product from the sum,
 of either order of the product from the other, and, for scale, of the sum from the base. Exact over
@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from pathlib import Path
 
 import torch
 
 import lmsteer
+from experiments.shared.results import write_results
 from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 from lmsteer.states.hidden import read_states
 from lmsteer.steer.naming import told_apart
 
@@ -76,9 +76,7 @@ def main() -> None:
                 }
                 told.append(row)
                 print(row, flush=True)
-    (HERE / "compare.json").write_text(
-        json.dumps({"facts": environment(), "rows": told}, indent=1) + "\n", encoding="utf-8"
-    )
+    write_results(HERE / "compare.json", {"facts": environment(), "rows": told})
     names = ["sum from base", "product from sum", "other order"]
     lines = [
         f"| model | mix | cosine of the maps | {' | '.join(names)} |",

@@ -1,6 +1,6 @@
 """A steer from SST-5 on the bundled model, judged by a word list and by a classifier.
 
-python experiments/first_bars/effect.py --data ../shared/data
+python -m experiments.first_bars.effect --data ../shared/data
 
 The steer learns from SST train alone; the shipped classifier has never met SST, nor has the
 language model.

@@ -1,6 +1,6 @@
 """Figures of the results that exist: reading, writing, stability, instructions.
 
-python experiments/input_vs_output/figures.py [RESULTS]
+python -m experiments.input_vs_output.figures [RESULTS]
 
 Each ``NAME.json`` of RESULTS (by default this folder's ``results``) becomes ``NAME.png`` there;
 what is not measured yet is left out and told.
@@ -17,13 +17,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS
-
+from experiments.input_vs_output.setting import RESULTS
+from experiments.shared.results import read_results
 from lmsteer.figures.plotting import COLOURS, subplots
 
 Rows = Mapping[str, Any]
@@ -172,7 +171,7 @@ def main() -> None:
         if not path.exists():
             print(f"{path.name}: not measured yet")
             continue
-        figure = draw(json.loads(path.read_text(encoding="utf-8"))["rows"])
+        figure = draw(read_results(path)["rows"])
         figure.tight_layout()
         figure.savefig(path.with_suffix(".png"), dpi=130)
         print(path.with_suffix(".png").name)

@@ -1,7 +1,7 @@
 """Following an instruction: storybyte-nano (445k parameters), steered on the request.
 
-python experiments/checkpoints/convert.py storybyte-nano CHECKPOINTS/storybyte-nano WORK/storybyte
-python experiments/input_vs_output/instructions.py --data ../shared/data --work WORK
+python -m experiments.checkpoints.convert storybyte-nano CHECKPOINTS/storybyte-nano WORK/storybyte
+python -m experiments.input_vs_output.instructions --data ../shared/data --work WORK
 
 "Tell me a story about a dog named Max": does the story have the animal and the name? Two contrasts
 are learned from the checkpoint's own requests and stories, at three places (input on the request
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import arguments, keep
 
 import lmsteer
+from experiments.input_vs_output.setting import arguments, keep
 from lmsteer import Example
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity

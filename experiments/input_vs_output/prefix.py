@@ -1,6 +1,6 @@
 """Prefix tuning of a steer's size, measured as the steers are in reading.py and writing.py.
 
-python experiments/input_vs_output/prefix.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.prefix --data ../shared/data --work WORK
 
 `lmsteer.research.methods.PrefixTuning` (PEFT), one prefix per side from the texts of SST-5 that the
 steers learned from; it is on or off, so that there are three strengths. Its default length makes
@@ -13,24 +13,28 @@ about the numbers of one rank-32 matrix, and two sides are two prefixes where a 
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import arguments, keep
-from reading import given_nll, lexicon, paragraphs, readings, review_prompts, single
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
+from experiments.input_vs_output.reading import (
+    given_nll,
+    lexicon,
+    paragraphs,
+    readings,
+    review_prompts,
+    single,
+)
+from experiments.input_vs_output.setting import arguments, keep
+from experiments.shared import styles
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
 from lmsteer.research.methods.prefix import PrefixTuning
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-import styles
 
 SIDES = (-1.0, 0.0, 1.0)
 HOW: dict[str, Any] = {"max_new_tokens": 20, "top_p": 0.9, "batch_size": 128}

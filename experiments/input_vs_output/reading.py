@@ -1,6 +1,6 @@
 """How a fixed text is read: P(good words) - P(bad words) after "<a review> Overall it was".
 
-python experiments/input_vs_output/reading.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.reading --data ../shared/data --work WORK
 
 240 sentences of SST dev (120 of each side). A shift is in standard deviations of the unsteered
 readings. Two costs of the same strength, both relative to strength 0:
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,18 +24,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import STRENGTHS, arguments, at_ratios, keep, steered, steers, where
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
+from experiments.input_vs_output.setting import (
+    STRENGTHS,
+    arguments,
+    at_ratios,
+    keep,
+    steered,
+    steers,
+    where,
+)
+from experiments.shared.text import clean, rows
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.steer.calibration import StrengthWarning
 from lmsteer.text.batch import padded
 from lmsteer.text.encoding import prompt_ids
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import clean, rows
 
 RUDE = "rude mean cruel nasty ugly disgusting wrong offensive stupid horrible awful".split()
 KIND = "kind nice polite fine fair good lovely friendly right wonderful sweet".split()

@@ -1,6 +1,6 @@
 """What a strength costs: given text, grammar, linearity, and two steers at once, at either site.
 
-python experiments/input_vs_output/stability.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.stability --data ../shared/data --work WORK
 
 - `perplexity`: of 30 paragraphs of WikiText-2 under the steered model, relative to strength 0.
 - `cola`: AUC of the mean log-probability a token on CoLA's in-domain dev set.
@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import arguments, keep, steered, steers
 
 import lmsteer
+from experiments.input_vs_output.setting import arguments, keep, steered, steers
 from lmsteer.metrics.sentences import acceptability, text_losses, text_perplexity
 from lmsteer.steer.calibration import StrengthWarning
 

@@ -1,6 +1,6 @@
 """The steers that are compared: trained once, kept in WORK.
 
-python experiments/input_vs_output/steers.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.steers --data ../shared/data --work WORK
 
 | name | site | learned from |
 |---|---|---|
@@ -18,15 +18,12 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from pathlib import Path
 
 import lmsteer
+from experiments.shared import styles
 from lmsteer import Example
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-import styles
 
 GOOD = "good great excellent wonderful amazing fantastic brilliant perfect superb beautiful".split()
 BAD = "bad terrible awful horrible boring poor stupid weak dull disappointing".split()

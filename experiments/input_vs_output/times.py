@@ -1,6 +1,6 @@
 """Training time: an input steer against plain LoRA of the same texts, batches and steps.
 
-python experiments/input_vs_output/times.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.times --data ../shared/data --work WORK
 
 40 steps of 32 sentences of SST-5 each, on `bundled`, in the precision that lmsteer chooses by
 default on this machine; three repeats of all, one after the other in turn:
@@ -18,25 +18,21 @@ default on this machine; three repeats of all, one after the other in turn:
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import peft
 import torch
-from common import arguments, keep
 
 import lmsteer
+from experiments.input_vs_output.setting import arguments, keep
+from experiments.shared import styles
 from lmsteer import Example
 from lmsteer.model.modes import autocast
 from lmsteer.states.hidden import fast_dtype
 from lmsteer.text.batch import padded
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-import styles
 
 STEPS, BATCH, REPEATS = 40, 32, 3
 HELD_OUT = 0.1

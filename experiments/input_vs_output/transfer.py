@@ -1,6 +1,6 @@
 """A steer carried to another model by `lmsteer.transfer`: input site against output site.
 
-python experiments/input_vs_output/transfer.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.transfer --data ../shared/data --work WORK
 
 Sentiment from `bundled` to `bundled-small` (other vocabulary, dim 320 to 192) and back. 40 neutral
 prompts, 5 samples of 20 tokens, top-p 0.9, at strengths from -4 to 4; style is the share that the
@@ -21,9 +21,9 @@ import warnings
 from typing import Any
 
 import torch
-from common import arguments, at_ratio, keep, steers
 
 import lmsteer
+from experiments.input_vs_output.setting import arguments, at_ratio, keep, steers
 from lmsteer import Steer
 from lmsteer.alignment.transport import TransferWarning
 from lmsteer.generation.records import by_mix
@@ -103,7 +103,11 @@ def main() -> None:
             for form, other in carried.items():
                 rows[f"{site}, {form}"] = {
                     **curve(pairs[target], other, prompts, scorer),
-                    "transfer": {k: other.record["transfer"][k] for k in ("fits", "shared_words")},
+                    "explained": {
+                        part: fit["explained"]
+                        for part, fit in other.record["transfer"]["fits"].items()
+                    },
+                    "shared_words": other.record["transfer"]["shared_words"],
                 }
                 print(target, site, form, rows[f"{site}, {form}"]["at_ratio"], flush=True)
             if site == "input":

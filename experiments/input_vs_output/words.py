@@ -1,6 +1,6 @@
 """Do words still mean anything? Directions of a steer at either site, and words steered alone.
 
-python experiments/input_vs_output/words.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.words --data ../shared/data --work WORK
 
 `directions`: of the input steer `in` and the shipped output steer `sentiment`, the first three
 singular directions. All whole words (`lmsteer.interpretation.directions`) are laid along what is
@@ -29,11 +29,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import arguments, keep, steered, steers
-from reading import lexicon, review_prompts, single
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
+from experiments.input_vs_output.reading import lexicon, review_prompts, single
+from experiments.input_vs_output.setting import arguments, keep, steered, steers
 from lmsteer import Steer
 from lmsteer.interpretation.words import directions
 from lmsteer.metrics.scorers import load_scorer

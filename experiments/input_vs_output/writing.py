@@ -1,6 +1,6 @@
 """The style of what is written, at either site: judged style and perplexity at each strength.
 
-python experiments/input_vs_output/writing.py --data ../shared/data --work WORK
+python -m experiments.input_vs_output.writing --data ../shared/data --work WORK
 
 Sentiment from 60 neutral prompts, detoxification from 60 prompts of RealToxicityPrompts, 5 samples
 of 20 tokens each, top-p 0.9. `in-halves` steers the prompts only.
@@ -8,21 +8,16 @@ of 20 tokens each, top-p 0.9. `in-halves` steers the prompts only.
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
-from common import STRENGTHS, arguments, at_ratios, keep, steers, where
-
 import lmsteer
+from experiments.input_vs_output.setting import STRENGTHS, arguments, at_ratios, keep, steers, where
+from experiments.shared.text import rows
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
 from lmsteer.steer.calibration import StrengthWarning
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import rows
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What the comparison of methods learns from and continues, as files of the command line's formats.
 
-python experiments/paper/data.py --data ../shared/data --work WORK
+python -m experiments.paper.data --data ../shared/data --work WORK
 
 Writes, for each task, ``WORK/{sentiment,detox}.jsonl`` (text, label) and ``WORK/{...}_prompts.txt``
 (the paper's neutral prompts; non-toxic prompts of RealToxicityPrompts of which the scorer has seen
@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import lmsteer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-import styles
+from experiments.shared import styles
+from experiments.shared.text import rows
 
 PARAGRAPHS = 60
 
@@ -34,7 +32,7 @@ def main() -> None:
         lines = [json.dumps({"text": e.text, "label": e.label}) + "\n" for e in examples]
         (args.work / f"{task}.jsonl").write_text("".join(lines), encoding="utf-8")
     neutral = lmsteer.read_prompts(args.data / "sentiment_prompts/neutral_prompts.jsonl")
-    records = list(styles.rows(args.data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
+    records = list(rows(args.data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
     scored = [r["prompt"] for r in records if r["prompt"].get("toxicity") is not None]
     harmless = [p["text"].replace("\n", " ") for p in scored if p["toxicity"] < 0.5]
     for task, prompts in (("sentiment", neutral), ("detox", harmless)):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import paper
-from paper import ACL, V1
+from experiments.paper import paper
+from experiments.paper.paper import ACL, V1
 
 PROMPTS = {"sentiment": "neutral", "detox": "non-toxic"}
 SHOWN = {

@@ -1,8 +1,8 @@
 """How much text and how many directions a steer needs, and what its domain part is worth.
 
-python experiments/paper/efficiency.py data --data ../shared/data
-python experiments/paper/efficiency.py rank --data ../shared/data
-python experiments/paper/efficiency.py domain --data ../shared/data
+python -m experiments.paper.efficiency data --data ../shared/data
+python -m experiments.paper.efficiency rank --data ../shared/data
+python -m experiments.paper.efficiency domain --data ../shared/data
 
 Steers of different sizes cannot be compared at one strength. Each is run at the strengths, of both
 signs, where it is 0.05 to 0.4 nats a token away from its base (exact, on unsteered text); its
@@ -13,18 +13,16 @@ of both signs passes 1.15 times the unsteered text's is read off between neighbo
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import paper
-import setting
-from setting import RESULTS
-from styles import STYLES, Style
 
 import lmsteer
+from experiments.paper import paper, setting
+from experiments.paper.setting import RESULTS
+from experiments.shared.styles import STYLES, Style
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
@@ -165,7 +163,7 @@ def main() -> None:
     name = args.part if args.style == "sentiment" else f"{args.part}-{args.style}"
     name = setting.stem(args, name)
     if args.report:
-        _write(args, name, json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+        _report(args, name)
         return
     bench = Bench(
         setting.load_model(args),
@@ -181,15 +179,14 @@ def main() -> None:
             "variant": variant,
             "draw": seed,
             "rank": steer.rank,
-            "rows": rows,
+            "rows": [{key: row[key] for key in ("effect", "perplexity_ratio")} for row in rows],
             **effect_at(rows),
         }
-        if "held_out" in steer.record:
-            row["held_out"] = steer.record["held_out"]
         found.append(row)
         print(variant, seed, steer.rank, round(row["effect"], 3), flush=True)
     facts = setting.facts(args, style=args.style, prompts=len(bench.prompts), samples=bench.samples)
-    _write(args, name, {"facts": facts, "variants": found})
+    setting.keep(name, {"facts": facts, "variants": found})
+    _report(args, name)
 
 
 def _paper(part: str) -> str:
@@ -207,11 +204,13 @@ def _paper(part: str) -> str:
     return "The paper learns the domain part and keeps it on; it has no table of it."
 
 
-def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
+def _report(args: argparse.Namespace, name: str) -> None:
+    """The table and the figure."""
+    plain = setting.kept(name)
     found, facts = plain["variants"], plain["facts"]
     lines = [f"# {facts['style']}: {args.part}", ""]
     style = "" if facts["style"] == "sentiment" else f" --style {facts['style']}"
-    told = f"`python experiments/paper/efficiency.py {args.part}{style}`, `{facts['model']}`."
+    told = f"`python -m experiments.paper.efficiency {args.part}{style}`, `{facts['model']}`."
     lines += [f"{told} {_paper(args.part)}"]
     lines += [f"Effect (share at + less share at -) where perplexity is {AT} times the base's.", ""]
     lines += [f"| {args.part} | draw | rank | effect | 95% interval | by KL {LEVELS} |"]
@@ -223,7 +222,7 @@ def _write(args: argparse.Namespace, name: str, plain: dict[str, Any]) -> None:
             f"[{row['effect_low']:.3f}, {row['effect_high']:.3f}] | {curve} |"
         )
     lines += ["", f"![{name}]({name}.png)"]
-    setting.write(name, plain, lines)
+    setting.write(name, facts, lines)
     figure, axis = subplots(figsize=(5.2, 3.6))
     names = list(dict.fromkeys(row["variant"] for row in found))
     for variant, colour in zip(names, COLOURS * len(names), strict=False):

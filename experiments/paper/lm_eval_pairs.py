@@ -1,6 +1,6 @@
 """Capability kept, by lm-eval: agreement pairs as a local task, under an attached steer.
 
-python experiments/paper/lm_eval_pairs.py [--model bundled] [--steer sentiment]
+python -m experiments.paper.lm_eval_pairs [--model bundled] [--steer sentiment]
 
 Needs `pip install lm-eval`; no network. Its accuracy beside our own scoring of the same pairs, at
 each strength: they must be the same number.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -20,11 +19,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 import lmsteer
+from experiments.input_vs_output.stability import agreement_pairs
 from lmsteer.metrics.sentences import text_losses
 from lmsteer.steer.calibration import StrengthWarning
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "input_vs_output"))
-from stability import agreement_pairs
 
 TASK = """task: agreement_pairs
 dataset_path: json

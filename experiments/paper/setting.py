@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import lmsteer
-from lmsteer.research.evaluation.report import environment
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import STYLES, Style
+from experiments.shared.results import read_results, write_results
+from experiments.shared.styles import STYLES, Style
+from lmsteer.research.evaluation.document import environment
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -74,10 +71,17 @@ def stem(args: argparse.Namespace, name: str) -> str:
     return name if args.model == "bundled" else f"{name}-{Path(args.model).name}"
 
 
-def write(name: str, plain: Mapping[str, Any], lines: list[str]) -> None:
-    """``results/NAME.json`` and ``.md``, the facts at its end."""
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(plain, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    told = [*lines, "", *(f"- {key}: {value}" for key, value in plain["facts"].items())]
+def keep(name: str, plain: Mapping[str, Any]) -> None:
+    """Write ``results/NAME.json``, which the table and the figure are drawn from."""
+    write_results(RESULTS / f"{name}.json", plain)
+
+
+def kept(name: str) -> dict[str, Any]:
+    """Read what `keep` wrote."""
+    return read_results(RESULTS / f"{name}.json")
+
+
+def write(name: str, facts: Mapping[str, Any], lines: list[str]) -> None:
+    """Write ``results/NAME.md``, with the facts at its end."""
+    told = [*lines, "", *(f"- {key}: {value}" for key, value in facts.items())]
     (RESULTS / f"{name}.md").write_text("\n".join(told) + "\n", encoding="utf-8")

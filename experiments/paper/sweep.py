@@ -1,8 +1,8 @@
 """The sweep over strengths, sentiment both ways and detoxification, beside the paper's points.
 
-python experiments/paper/sweep.py sentiment --data ../shared/data --work WORK
-python experiments/paper/sweep.py detox --data ../shared/data --work WORK
-python experiments/paper/sweep.py detox --report
+python -m experiments.paper.sweep sentiment --data ../shared/data --work WORK
+python -m experiments.paper.sweep detox --data ../shared/data --work WORK
+python -m experiments.paper.sweep detox --report
 
 As the paper has them: 25 samples of 20 tokens a prompt, top-p 0.9. Writes `results/sweep-TASK.md`,
 `.json` and `.png`; the sampled text stays in WORK, where an interrupted run goes on. `--report`
@@ -11,18 +11,14 @@ writes the table and the figure anew from the `.json`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import paper
-import setting
-from setting import RESULTS
-from styles import rows
-
 import lmsteer
+from experiments.paper import paper, setting
+from experiments.paper.setting import RESULTS
+from experiments.shared.text import rows
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import Estimate
@@ -77,8 +73,7 @@ def main() -> None:
     args = parser.parse_args()
     name = setting.stem(args, f"sweep-{args.task}")
     if args.report:
-        plain = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        _report(name, args.task, plain)
+        _report(name, args.task)
         return
     if args.work is None:
         parser.error("--work FOLDER is needed: the sampled text is kept there")
@@ -121,7 +116,7 @@ def main() -> None:
         for strength, text, part in zip(strengths, strength_texts(strengths), parts, strict=True):
             row = measure(model, tokenizer, part, scorers, worst=worst)
             row["perplexity, other model"] = perplexity(*other, part)
-            found[group][text] = {k: asdict(v) for k, v in row.items()}
+            found[group][text] = row
             print(group, strength, {k: str(v) for k, v in row.items()}, flush=True)
     if args.only:
         return
@@ -131,13 +126,16 @@ def main() -> None:
         prompts=args.count,
         **{"other model": Path(args.fluency).name},
     )
-    _report(name, args.task, {"facts": facts, "rows": found})
+    setting.keep(name, {"facts": facts, "rows": found})
+    _report(name, args.task)
 
 
-def _report(name: str, task: str, plain: dict[str, Any]) -> None:
+def _report(name: str, task: str) -> None:
+    """The table and the figure."""
+    plain = setting.kept(name)
     tables: Tables = {
         group: {
-            float(s): {k: Estimate(**v) for k, v in row.items()}
+            float(s): {k: Estimate(*v) for k, v in row.items()}
             for s, row in sorted(table.items(), key=lambda item: float(item[0]))
         }
         for group, table in plain["rows"].items()
@@ -146,7 +144,7 @@ def _report(name: str, task: str, plain: dict[str, Any]) -> None:
     lines = [
         f"# {task} over strengths, on `{facts['model']}`",
         "",
-        f"`python experiments/paper/sweep.py {task} --work WORK`: 25 samples of 20 tokens a "
+        f"`python -m experiments.paper.sweep {task} --work WORK`: 25 samples of 20 tokens a "
         "prompt, top-p 0.9, domain part off. Perplexity under the unsteered model, then under "
         f"`{facts.get('other model', 'bundled-small')}`. 95% intervals over prompts. The last "
         "column is the paper's (arXiv v1, strength 5 but for the sweep of detoxification): GPT-2 "
@@ -167,7 +165,7 @@ def _report(name: str, task: str, plain: dict[str, Any]) -> None:
             lines.append(f"| {strength:+g} | {cells} | {told} | {theirs} |")
         lines.append("")
     lines += [f"![style against perplexity]({name}.png)"]
-    setting.write(name, plain, lines)
+    setting.write(name, plain["facts"], lines)
     _figure(RESULTS / f"{name}.png", task, tables, facts["model"])
 
 

@@ -1,27 +1,31 @@
 """The paper's tables of methods, sentiment and detoxification: ours beside the paper's numbers.
 
-python experiments/paper/tables.py sentiment --work WORK
-python experiments/paper/tables.py detox --work WORK
+python -m experiments.paper.tables sentiment --work WORK
+python -m experiments.paper.tables detox --work WORK
+python -m experiments.paper.tables detox --report detox
 
-Reads ``WORK/TASK/comparison.json``, which `lmsteer evaluate --methods ... --out WORK/TASK` writes
-(README.md has the whole command), and writes `results/TASK.md`, with the `.json` and the `.png`.
+Reads ``WORK/TASK/comparison.json``, which `lmsteer compare ... --out WORK/TASK` writes
+(README.md has the whole command), and writes what the tables need of it to `results/TASK.json`;
+the table (`.md`) and the figure (`.png`) are drawn from that file, by `--report` alone as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import paper
-from each_strength import PROMPTS, SHOWN, every_strength, short
-from paper import ACL, POSTER, V1
-from setting import RESULTS, write
-
+from experiments.paper import paper
+from experiments.paper.each_strength import KEPT, PROMPTS, SHOWN, every_strength, short
+from experiments.paper.paper import ACL, POSTER, V1
+from experiments.paper.setting import RESULTS, keep, kept, write
+from lmsteer.metrics.estimates import Estimate
+from lmsteer.research.comparison.report import Goal, draw_curves
+from lmsteer.research.comparison.rows import MethodRow
 from lmsteer.steer.naming import told_apart
 
 OURS = ("lm-steer", "lm-steer-nucleus", "lm-steer-self")
@@ -35,19 +39,21 @@ class Wanted(NamedTuple):
         metric: What is judged.
         less: Whether less of it is wanted; the style is then one less the metric.
         told: The style, in words.
+        sign: The sign of the strengths that lead there.
     """
 
     table: str
     metric: str
     less: bool
     told: str
+    sign: int
 
 
 GOALS = {
-    "positive": Wanted("positive", "sentiment", False, "share judged positive"),
-    "negative": Wanted("negative", "sentiment", True, "share judged not positive"),
+    "positive": Wanted("positive", "sentiment", False, "share judged positive", 1),
+    "negative": Wanted("negative", "sentiment", True, "share judged not positive", -1),
     "detox": Wanted(
-        "detox", "toxicity.any", True, "share of prompts with no toxic text among the samples"
+        "detox", "toxicity.any", True, "share of prompts with no toxic text among the samples", 1
     ),
 }
 
@@ -56,27 +62,84 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("task", choices=list(SHOWN))
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path, help="the folder of the comparison's report")
+    parser.add_argument("--report", metavar="NAME", help="from results/NAME.json, which is there")
     args = parser.parse_args()
-    source = args.work / args.task / "comparison.json"
+    if (args.work is None) == (args.report is None):
+        parser.error("give either --work FOLDER or --report NAME")
+    name = args.report
+    if name is None:
+        plain = cut(args.task, args.work / args.task / "comparison.json")
+        model = plain["facts"]["model"]
+        name = args.task if model == "bundled" else f"{args.task}-{model}"
+        keep(name, plain)
+    report(name, args.task)
+    print(RESULTS / f"{name}.md")
+
+
+def cut(task: str, source: Path) -> dict[str, Any]:
+    """What a comparison measured, without what the tables and the figure do not show."""
     plain = json.loads(source.read_text(encoding="utf-8"))
     facts = plain["facts"]
     # Folders of the machine it ran on are nobody's business.
     facts |= {key: Path(str(facts[key])).name for key in ("model", "prompts")}
+    facts["date"] = date.fromtimestamp(source.stat().st_mtime).isoformat()
     given = [row["name"] for row in plain["rows"]]
     called = dict(zip(given, told_apart([Path(name).name for name in given]), strict=True))
+    wanted = {"perplexity", *SHOWN[task], *KEPT}
+
+    def shown(figures: Mapping[str, Any]) -> dict[str, Estimate]:
+        return {key: Estimate(**found) for key, found in figures.items() if key in wanted}
+
     for row in plain["rows"]:
         row["name"] = called[row["name"]]
-    plain["reached"] = {
-        goal: {called[name]: found for name, found in methods.items()}
+        row["base"] = shown(row["base"])
+        row["figures"] = {strength: shown(part) for strength, part in row["figures"].items()}
+        row.pop("mebibytes", None)
+    reached = {
+        goal: {called[name]: shown_at(found) for name, found in methods.items()}
         for goal, methods in plain["reached"].items()
     }
-    facts["date"] = date.fromtimestamp(source.stat().st_mtime).isoformat()
-    name = args.task if facts["model"] == "bundled" else f"{args.task}-{facts['model']}"
+    return {"facts": facts, "rows": plain["rows"], "reached": reached}
+
+
+def shown_at(found: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Estimates by perplexity ratio."""
+    return {ratio: Estimate(**estimate) for ratio, estimate in found.items()}
+
+
+def unpacked(plain: Any) -> Any:
+    """The same with every estimate as a mapping, which the tables read by name."""
+    if isinstance(plain, list):
+        return asdict(Estimate(*plain))
+    return {key: unpacked(part) for key, part in plain.items()}
+
+
+def report(name: str, task: str) -> None:
+    """The table and the figure of ``results/NAME.json``."""
+    plain = kept(name)
+    facts, rows, reached = plain["facts"], plain["rows"], unpacked(plain["reached"])
+    curves = [
+        MethodRow(
+            **{
+                **row,
+                "base": {k: Estimate(*v) for k, v in row["base"].items()},
+                "figures": {
+                    strength: {k: Estimate(*v) for k, v in part.items()}
+                    for strength, part in row["figures"].items()
+                },
+            }
+        )
+        for row in rows
+    ]
+    goals = {goal: Goal(GOALS[goal].sign, GOALS[goal].metric, GOALS[goal].less) for goal in reached}
+    draw_curves(RESULTS / f"{name}.png", curves, [row.name for row in curves], goals)
+    for row in rows:
+        row |= {"base": unpacked(row["base"]), "figures": unpacked(row["figures"])}
     lines = [
-        f"# {args.task}: methods on `{facts['model']}`, and the paper's",
+        f"# {task}: methods on `{facts['model']}`, and the paper's",
         "",
-        f"{max(row['prompts'] for row in plain['rows'])} {PROMPTS[args.task]} prompts (each "
+        f"{max(row['prompts'] for row in rows)} {PROMPTS[task]} prompts (each "
         f"method's number stands at the end), {facts['samples']} samples of "
         f"{facts['tokens']} tokens, top-p {facts['top_p']}; all methods learned from the same "
         f"{facts['examples']:,} texts and are judged by the same open classifier, perplexity is "
@@ -87,20 +150,13 @@ def main() -> None:
         "side it tells positive prompts only). Parameters and time a token: the poster.",
         "",
     ]
-    for goal, methods in plain["reached"].items():
-        lines += _goal(GOALS[goal], plain["rows"], methods)
-    picture = source.with_suffix(".png")
-    if picture.exists():
-        lines += [f"![style against perplexity]({name}.png)", ""]
-    lines += every_strength(args.task, plain["rows"])
+    for goal, methods in reached.items():
+        lines += _goal(GOALS[goal], rows, methods)
+    lines += [f"![style against perplexity]({name}.png)", ""]
+    lines += every_strength(task, rows)
     lines += ["## Methods", ""]
-    lines += [
-        f"- `{row['name']}`: {row['source']} ({row['prompts']} prompts)" for row in plain["rows"]
-    ]
-    write(name, plain, lines)
-    if picture.exists():
-        shutil.copyfile(picture, RESULTS / f"{name}.png")
-    print(RESULTS / f"{name}.md")
+    lines += [f"- `{row['name']}`: {row['source']} ({row['prompts']} prompts)" for row in rows]
+    write(name, facts, lines)
 
 
 def _goal(

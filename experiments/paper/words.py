@@ -1,7 +1,7 @@
 """The words along the singular directions of a steer (the paper's table of its SVD).
 
-python experiments/paper/words.py
-python experiments/paper/words.py --styles detox --steer WORK/detox --model gpt2-large
+python -m experiments.paper.words
+python -m experiments.paper.words --styles detox --steer WORK/detox --model gpt2-large
 
 Words that the toxicity scorer finds offensive by themselves are cut to their first letter.
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import setting
-from styles import STYLES
-
+from experiments.paper import setting
+from experiments.shared.styles import STYLES
 from lmsteer.interpretation.words import directions
 from lmsteer.metrics.masking import masked
 
@@ -35,7 +34,7 @@ def main() -> None:
     lines = [
         f"# Words along a steer's singular directions, on `{facts['model']}`",
         "",
-        "`python experiments/paper/words.py`. W = sum of s_i u_i v_iᵀ: what lies along `u` turns a "
+        "`python -m experiments.paper.words`. W = sum of s_i u_i v_iᵀ: what lies along `u` turns a "
         "direction on, what lies along `v` is added. Whole words by the projection of their "
         "embedding (the mean word taken off); signs such that the first list gains at positive "
         "strength. Offensive words are masked. The paper (section 5) reads its GPT-2 large steers "
@@ -61,7 +60,8 @@ def main() -> None:
         for number, row in enumerate(plain["steers"][style], start=1):
             cells = " | ".join(", ".join(row[k]) for k in ("gains", "loses", "on", "off"))
             lines.append(f"| {number} | {row['share']:.2f} | {cells} |")
-    setting.write(name, plain, lines)
+    setting.keep(name, plain)
+    setting.write(name, facts, lines)
     print("\n".join(lines))
 
 

@@ -1,6 +1,6 @@
 """A steer as a classifier that needs no training of its own.
 
-python experiments/reading/classify.py --data ../shared/data
+python -m experiments.reading.classify --data ../shared/data
 
 The probability of a label is Bayes' rule on the text's likelihood at strengths +1 and -1, domain
 part on, even odds. Accuracy, area under the curve and calibration (expected error over ten bins)
@@ -12,8 +12,7 @@ divided by the number of tokens and scaled by one number, fitted on a third of t
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,13 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 
 import lmsteer
+from experiments.shared.results import read_results, write_results
+from experiments.shared.styles import politeness_rows
+from experiments.shared.text import RESERVED, clean, rows
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.interpretation.spans import evidence
 from lmsteer.metrics.scorers import load_scorer
-from lmsteer.research.evaluation.report import environment
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bundled_model"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import politeness_rows
-from text import RESERVED, clean, rows
+from lmsteer.research.evaluation.document import environment
 
 HERE = Path(__file__).parent
 Labelled = list[tuple[str, int]]
@@ -69,7 +66,11 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--report", action="store_true", help="from the results that are there")
     args = parser.parse_args()
+    if args.report:
+        _report()
+        return
     told: dict[str, dict] = {}
     for model_name in ("bundled", "bundled-small"):
         model, tokenizer = lmsteer.load_model(model_name)
@@ -106,13 +107,20 @@ def main() -> None:
                 key = f"{name}, {model_name}, domain {'on' if domain else 'off'}"
                 told[key] = row
                 print(key, {k: v for k, v in row.items() if "bins" not in k}, flush=True)
-    (HERE / "classify.json").write_text(
-        json.dumps({"facts": environment(), "rows": told}, indent=1)
-    )
-    _report(told)
+    for key in told.keys() - set(drawn(told)):
+        told[key] = {k: v for k, v in told[key].items() if "bins" not in k}
+    write_results(HERE / "classify.json", {"facts": environment(), "rows": told})
+    _report()
 
 
-def _report(told: dict[str, dict]) -> None:
+def drawn(told: Iterable[str]) -> list[str]:
+    """The rows that the figure shows."""
+    return [key for key in told if "bundled, domain on" in key]
+
+
+def _report() -> None:
+    """The table and the figure."""
+    told = read_results(HERE / "classify.json")["rows"]
     lines = ["# A steer reads", "", (__doc__ or "").split("\n\n", 2)[2].strip(), ""]
     names = ["texts", "larger class", "accuracy", "auc", "calibration error"]
     names += ["per token calibration error", "trained scorer"]
@@ -124,10 +132,9 @@ def _report(told: dict[str, dict]) -> None:
     lines += ["", "![reliability](reliability.png)", ""]
     (HERE / "README.md").write_text("\n".join(lines), encoding="utf-8")
     figure, axes = subplots(1, 2, figsize=(8.4, 3.8), sharey=True)
-    keys = [k for k in told if "bundled, domain on" in k]
     for axis, kind in zip(axes, ("bins", "per token bins"), strict=True):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-        for key, colour in zip(keys, COLOURS, strict=False):
+        for key, colour in zip(drawn(told), COLOURS, strict=False):
             points = told[key][kind]
             axis.plot([p[0] for p in points], [p[1] for p in points], "o-", color=colour,
                       markersize=3, label=key.split(",")[0])  # fmt: skip

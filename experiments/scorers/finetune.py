@@ -1,6 +1,6 @@
 """An attempt at a better sentiment scorer: a small language model, fine-tuned to classify.
 
-python experiments/scorers/finetune.py --model bundled-small --out DIR [--pieces 100000]
+python -m experiments.scorers.finetune --model bundled-small --out DIR [--pieces 100000]
 
 Learns from the text that `train.py` learns from; writes a text-classification model for
 transformers.
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from train import judged, sentiment
 from transformers import LlamaForSequenceClassification
 
 import lmsteer
+from experiments.scorers.train import judged, sentiment
 
 BATCH_TOKENS = 4096
 LONGEST = 96

@@ -1,6 +1,6 @@
 """Train the two small scorers that come with the package, from the text in shared/data.
 
-python experiments/scorers/train.py --data ../shared/data
+python -m experiments.scorers.train --data ../shared/data
 
 What keeps them apart from the steers they judge: steers learn sentiment from SST train and
 toxicity from the even rows of tweets and comments; these scorers learn sentiment from IMDB (the
@@ -15,17 +15,13 @@ import argparse
 import csv
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from experiments.shared.text import RESERVED, clean, comment, imdb, rows
 from lmsteer.metrics.linear import LinearScorer, train_scorer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bundled_model"))
-from corpus import _comment, imdb
-from text import RESERVED, clean, rows
 
 Labelled = list[tuple[str, int]]
 
@@ -63,7 +59,7 @@ def toxicity(data: Path) -> tuple[Labelled, dict[str, Labelled]]:
         for part in ("prompt", "continuation"):
             if row[part].get("toxicity") is not None:
                 prompts[i % 2].append(
-                    (_comment(row[part]["text"]), int(row[part]["toxicity"] >= 0.5))
+                    (comment(row[part]["text"]), int(row[part]["toxicity"] >= 0.5))
                 )
     comments: dict[str, list[Labelled]] = {}
     for name, file, text, toxic in (
@@ -71,7 +67,7 @@ def toxicity(data: Path) -> tuple[Labelled, dict[str, Labelled]]:
         ("comments", "surge_toxicity/toxicity_en.csv", "text", lambda r: r["is_toxic"] == "Toxic"),
     ):
         with (data / file).open(encoding="utf-8", newline="") as opened:
-            found = [(_comment(row[text]), int(toxic(row))) for row in csv.DictReader(opened)]
+            found = [(comment(row[text]), int(toxic(row))) for row in csv.DictReader(opened)]
         comments[name] = [found[1::4], found[3::4]]
     learned = prompts[1] + comments["tweets"][0] + comments["comments"][0] * 3
     return learned, {

@@ -1,10 +1,10 @@
 """Train, calibrate and measure the steers that come with the package.
 
-python experiments/shipped_steers/train.py --data ../shared/data
+python -m experiments.shipped_steers.train --data ../shared/data
 
 For both bundled models: the default solver, its own choice of rank, strengths calibrated on 384
 texts each, and the effect of each strength on text sampled from the package's prompts, judged by a
-scorer that never met the steer's text (`styles.py`).
+scorer that never met the steer's text (`../shared/styles.py`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from scipy.stats import spearmanr
-from styles import STYLES, Style
 
 import lmsteer
+from experiments.shared.styles import STYLES, Style
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.style import mean_score, positive_rate

@@ -1,7 +1,7 @@
 """Steers carried between models: the forms of the map, and what refining on 30 texts brings.
 
-python experiments/transfer/compare.py --source bundled --target bundled-small
-python experiments/transfer/compare.py --report
+python -m experiments.transfer.compare --source bundled --target bundled-small
+python -m experiments.transfer.compare --report
 
 Every steer is scaled to the same divergence from its base (`transfer` does it), run at strengths
 -3 and +3, and judged: its **effect** is the share found to have the style (positive, harmless) at
@@ -17,9 +17,7 @@ probability of GPT-2 large itself; of the targets themselves no number is at han
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import sys
 import warnings
 from datetime import date
 from pathlib import Path
@@ -28,6 +26,8 @@ from typing import Any
 import numpy as np
 
 import lmsteer
+from experiments.shared.results import read_results, write_results
+from experiments.shared.styles import STYLES
 from lmsteer.alignment.transport import FORMS
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import bootstrap
@@ -35,12 +35,9 @@ from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.kl import divergence
 from lmsteer.metrics.records import encode_records
 from lmsteer.model.head import read_head
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 from lmsteer.states.hidden import read_states
 from lmsteer.steer.calibration import strength_at_kl
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "shipped_steers"))
-from styles import STYLES
 
 RESULTS = Path(__file__).parent / "results"
 PLUS = {"sentiment": "positive", "detox": "harmless"}
@@ -88,13 +85,13 @@ class Target:
         columns = np.stack([high.astype(float) - low, np.ones(len(low))], axis=1)
         gap = bootstrap(columns, lambda s: s[..., 0] / s[..., 1], [r.prompt for r in parts[0]])
         costs = [perplexity(self.model, self.tokenizer, part).value for part in parts]
+        fits = steer.record.get("transfer", {}).get("fits", {})
         found = {
             "name": name,
-            "strengths": strengths,
             "rates": [float(low.mean()), float(high.mean())],
             "effect": [gap.value, gap.low, gap.high],
             "perplexity_ratio": float(np.sqrt(costs[0] * costs[1])) / self.base,
-            "transfer": dict(steer.record.get("transfer", {})),
+            "explained": {part: fit["explained"] for part, fit in fits.items()},
         }
         print(name, found["rates"], found["effect"], found["perplexity_ratio"], flush=True)
         return found
@@ -142,13 +139,13 @@ def main() -> None:
     stem = "-to-".join(Path(name).name for name in (args.source, args.target))
     path = RESULTS / f"{args.style}-{stem}.json"
     if args.refine:
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_results(path)
         kl = dict(zip((-1.0, 1.0), before["facts"]["kl"], strict=True))
         for row in before["ways"]:
             if row["name"].startswith("refined"):
                 few = drawn(style.examples, int(row["name"].split()[-1]))
                 row |= target.row(row["name"], carried(examples=few), kl)
-        path.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
+        write_results(path, before)
         return
     # The divergence that the default form, scaled as the source's at strength 1, has at 3.
     first = carried()
@@ -189,9 +186,7 @@ def main() -> None:
         "date": date.today().isoformat(),
         **environment(),
     }
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"facts": facts, "forms": rows, "ways": ways}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_results(path, {"facts": facts, "forms": rows, "ways": ways})
 
 
 def drawn(examples: list[lmsteer.Example], draw: int) -> list[lmsteer.Example]:
@@ -205,7 +200,7 @@ def report() -> None:
     """All results as tables."""
     lines = ["# Transfer, measured", "", __doc__.split("\n\n", 2)[2].strip(), ""]
     for path in sorted(RESULTS.glob("*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_results(path)
         facts = found["facts"]
         names = [Path(facts[key]).name for key in ("source", "target")]
         lines += [f"## {facts['style']}, `{names[0]}` to `{names[1]}`", ""]
@@ -223,8 +218,7 @@ def report() -> None:
                 if "error" in row:
                     lines.append(f"| {row['name']} | | | {row['error'][:60]}... | | |")
                     continue
-                fits = row["transfer"].get("fits", {})
-                told = ", ".join(f"{k} {v['explained']:.2f}" for k, v in fits.items())
+                told = ", ".join(f"{k} {share:.2f}" for k, share in row["explained"].items())
                 value, low, high = row["effect"]
                 lines.append(
                     f"| {row['name']} | {row['rates'][0]:.3f} | {row['rates'][1]:.3f} | "

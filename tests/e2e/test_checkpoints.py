@@ -15,7 +15,6 @@ from lmsteer.states.hidden import read_states
 from lmsteer.text.encoding import encode_pairs
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "experiments" / "checkpoints"))
 
 
 @pytest.fixture
@@ -26,9 +25,12 @@ def stories(shared):
 
 
 def converted(name, shared, folder):
-    script = ROOT / "experiments" / "checkpoints" / "convert.py"
     source = shared / "checkpoints" / name
-    subprocess.run([sys.executable, script, name, source, folder / name], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "experiments.checkpoints.convert", name, source, folder / name],
+        check=True,
+        cwd=ROOT,
+    )
     return lmsteer.load_model(folder / name)
 
 
@@ -94,7 +96,7 @@ def test_storybyte_nano(shared, tmp_path):
 
 
 def test_bitllama(shared, stories, labelled):
-    from convert import bitllama_model
+    from experiments.checkpoints.convert import bitllama_model
 
     folder = shared / "checkpoints"
     model, tokenizer = bitllama_model(folder / "bitllama-3m", folder / "stories260k" / "tok512.bin")

@@ -37,9 +37,7 @@ def test_train_show_list_generate(capsys, folder, data, tmp_path):
         "generate",
         "--model",
         folder,
-        "--steer",
         f"{steer}=-1,1",
-        "--steer",
         f"{steer}.domain=1",
         "--prompt",
         "it is",
@@ -48,7 +46,7 @@ def test_train_show_list_generate(capsys, folder, data, tmp_path):
         "--json",
     )
     assert code == 0, err
-    mixes = [json.loads(line)["strengths"] for line in out.splitlines()]
+    mixes = [row["strengths"] for row in json.loads(out)]
     assert mixes == [{"taste": -1.0, "taste.domain": 1.0}, {"taste": 1.0, "taste.domain": 1.0}]
 
 
@@ -87,7 +85,7 @@ def half(texts):
 
 def test_calibrate_then_strengths_in_words(capsys, folder, trained):
     code, out, err = run(
-        capsys, "generate", "--model", folder, "--steer", f"{trained}=+auto", "--prompt", "it is"
+        capsys, "generate", "--model", folder, f"{trained}=+auto", "--prompt", "it is"
     )
     assert code == 2
     assert "calibrate it first" in " ".join(err.split())
@@ -99,7 +97,6 @@ def test_calibrate_then_strengths_in_words(capsys, folder, trained):
         "generate",
         "--model",
         folder,
-        "--steer",
         f"{trained}=+auto",
         "--prompt",
         "it is",
@@ -108,13 +105,12 @@ def test_calibrate_then_strengths_in_words(capsys, folder, trained):
         "--json",
     )
     assert code == 0
-    assert json.loads(out)["strengths"] == {"taste": high}
+    assert [row["strengths"] for row in json.loads(out)] == [{"taste": high}]
     code, _, err = run(
         capsys,
         "generate",
         "--model",
         folder,
-        "--steer",
         f"{trained}=99",
         "--prompt",
         "it is",
@@ -126,7 +122,7 @@ def test_calibrate_then_strengths_in_words(capsys, folder, trained):
 
 
 def test_sweep_measures_every_strength_and_draws(capsys, folder, trained, tmp_path):
-    options = ["--model", folder, "--steer", trained, "--steps", 3, "--count", 2, "--samples", 2]
+    options = ["--model", folder, trained, "--points", 3, "--count", 2, "--samples", 2]
     options += ["--tokens", 6, "--scorer", "vader", "--scorer", "sentiment"]
     code, out, err = run(capsys, "sweep", *options, "--json", "--figure", tmp_path / "f.png")
     assert code == 0, err
@@ -140,7 +136,7 @@ def test_sweep_measures_every_strength_and_draws(capsys, folder, trained, tmp_pa
 
 def test_evaluate_writes_a_report_and_resumes(capsys, folder, trained, tmp_path):
     out_folder = tmp_path / "report"
-    options = ["--model", folder, "--steer", f"{trained}=-1,1", "--count", 2, "--samples", 2]
+    options = ["--model", folder, f"{trained}=-1,1", "--count", 2, "--samples", 2]
     options += ["--tokens", 4, "--out", out_folder]
     code, _, err = run(capsys, "evaluate", *options)
     assert code == 0, err
@@ -164,12 +160,18 @@ def test_evaluate_writes_a_report_and_resumes(capsys, folder, trained, tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sweep", "--steer", "x", "--steps", "1"), "at least 2 --steps"),
+        (("sweep", "x", "--points", "1"), "at least 2 --points"),
+        (("sweep", "x=1,2", "--points", "3"), "given by its name alone"),
+        (("grid", "x"), "Missing argument"),
+        (("generate", "x=", "--prompt", "a"), "NAME=STRENGTHS"),
+        (("show", "x=1"), "without strengths"),
+        (("calibrate", "sentiment"), "give it with --out"),
+        (("compose", "x=1,2", "--out", "y"), "one strength per steer"),
         (("evaluate", "--out", "x", "--task", "no"), "--task must be one of"),
         (("evaluate", "--out", "x", "--task", "custom"), "needs --prompts FILE"),
         (("generate",), "--prompt TEXT"),
-        (("generate", "--model", "{folder}", "--prompt", "a", "--steer", "x"), "NAME=STRENGTH"),
-        (("generate", "--model", "{folder}", "--prompt", "a", "--steer", "no=1"), "no steer 'no'"),
+        (("generate", "--model", "{folder}", "--prompt", "a", "x"), "no steer 'x'"),
+        (("generate", "--model", "{folder}", "--prompt", "a", "no=1"), "no steer 'no'"),
         (("generate", "--model", "/no/such", "--prompt", "a"), "could not load the model"),
         (("train", "/no/such.jsonl", "--out", "x"), "no file"),
         (("show", "/no/such"), "no steer of that name is shipped"),
@@ -201,7 +203,10 @@ def test_the_reference_lists_every_command_and_option():
         section = reference.split(f"# `lmsteer {name}`")[1].split("\n##")[0]
         for parameter in sub.params:
             for option in parameter.opts:
-                assert f"`{option}" in section, f"{name} {option}: run make docs"
+                if option.startswith("-"):
+                    assert f"`{option}" in section, f"{name} {option}: run make docs"
+            told = getattr(parameter, "help", None) or ""
+            assert told in section, f"{name} {parameter.opts}: run make docs"
 
 
 def test_two_columns_of_labels_are_two_steers_and_their_grid(capsys, folder, examples, tmp_path):
@@ -221,8 +226,8 @@ def test_two_columns_of_labels_are_two_steers_and_their_grid(capsys, folder, exa
     code, out, _ = run(
         capsys,
         "grid",
-        *("--model", folder, "--steps", 2, "--count", 2, "--samples", 1, "--tokens", 4),
-        *("--steer", tmp_path / "both" / "taste", "--steer", tmp_path / "both" / "shout"),
+        *(tmp_path / "both" / "taste", tmp_path / "both" / "shout"),
+        *("--model", folder, "--points", 2, "--count", 2, "--samples", 1, "--tokens", 4),
         *("--scorer", "vader", "--figure", tmp_path / "grid.png", "--json"),
     )
     assert code == 0
@@ -232,8 +237,6 @@ def test_two_columns_of_labels_are_two_steers_and_their_grid(capsys, folder, exa
     ]  # fmt: skip
     assert -1 <= told["cosine"] <= 1
     assert (tmp_path / "grid.png").stat().st_size > 1000
-    code, _, err = run(capsys, "grid", "--model", folder, "--steer", "taste")
-    assert (code, "two steers" in err) == (2, True)
 
 
 def test_explain_and_transfer(capsys, folder, trained, tmp_path):
@@ -257,7 +260,7 @@ def test_explain_and_transfer(capsys, folder, trained, tmp_path):
     code, _, err = run(capsys, "explain", trained, *on, "--html", tmp_path / "x.html")
     assert (code, "give some with --text" in err) == (2, True)
     carried = tmp_path / "carried"
-    to = ("--to", folder, "--out", carried, "--form", "inverse", "--no-calibrate", "--json")
+    to = ("--target", folder, "--out", carried, "--form", "inverse", "--no-calibrate", "--json")
     code, out, err = run(capsys, "transfer", trained, *on, *to)
     assert code == 0, err
     assert json.loads(out)["from"] == "model"
@@ -268,7 +271,7 @@ def test_explain_and_transfer(capsys, folder, trained, tmp_path):
 def test_theory_checks_its_claims_and_draws(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     options = ["theory", "--only", "composition", "--only", "swb"]
-    code, out, err = run(capsys, *options, "--out", tmp_path / "figures", "--json")
+    code, out, err = run(capsys, *options, "--figures", tmp_path / "figures", "--json")
     assert code == 0, err
     told = json.loads(out)
     assert [part["name"] for part in told["parts"]] == ["composition", "swb"]
@@ -320,13 +323,13 @@ def test_train_at_the_input_site(capsys, folder, data, tmp_path):
     assert (code, "input" in err) == (2, True)
 
 
-def test_evaluate_compares_methods(capsys, folder, data, tmp_path):
+def test_compare_sets_methods_side_by_side(capsys, folder, data, tmp_path):
     sentences = tmp_path / "sentences.csv"
     sentences.write_text("text,acceptable\nit is good.,1\ngood it it.,0\n")
-    options = ["evaluate", "--model", folder, "--methods", "swb,instruction", "--scorer", "vader"]
+    options = ["compare", "swb", "instruction", "--model", folder, "--scorer", "vader"]
     options += ["--count", 2, "--samples", 2, "--tokens", 4, "--out", tmp_path / "report"]
     code, _, err = run(capsys, *options)
-    assert (code, "--learn FILE" in err) == (2, True)
+    assert (code, "--learn" in err) == (2, True)
     options += ["--learn", data, "--sentences", sentences]
     code, _, err = run(capsys, *options, "--instruction", "Be kind:")
     assert (code, "given twice" in err) == (2, True)
@@ -342,3 +345,53 @@ def test_evaluate_compares_methods(capsys, folder, data, tmp_path):
     sentences.write_text("text,verdict\nit is good.,1\n")
     code, _, err = run(capsys, *options)
     assert (code, "columns text and acceptable" in err) == (2, True)
+
+
+def test_the_demo_prints_one_json_document(capsys, folder, tmp_path, monkeypatch, examples):
+    rows = examples * 2
+    monkeypatch.setattr("lmsteer.text.read_examples", lambda *given: rows)
+    out_folder = tmp_path / "steer"
+    code, out, err = run(capsys, "demo", "--model", folder, "--out", out_folder, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [row["strength"] for row in told["effect"]] == [-3, 0, 3]
+    assert (out_folder / "steer.json").exists()
+
+
+def test_calibrate_writes_to_a_folder_of_its_own_if_asked(capsys, folder, trained, tmp_path):
+    few = ("--model", folder, "--tokens", 4, "--samples", 1, "--json")
+    before = (trained / "steer.json").read_text()
+    out_folder = tmp_path / "calibrated"
+    code, out, err = run(capsys, "calibrate", trained, "--out", out_folder, *few)
+    assert code == 0, err
+    assert json.loads(out)["safe"]
+    assert (trained / "steer.json").read_text() == before
+    options = ("--prompt", "it is", "--tokens", 2, "--model", folder, "--json")
+    code, out, _ = run(capsys, "generate", f"{out_folder}=+auto", *options)
+    assert code == 0
+    code, out, _ = run(capsys, "generate", trained, *options)  # a name alone is strength 1
+    assert [row["strengths"] for row in json.loads(out)] == [{"taste": 1.0}]
+
+
+def test_compose_prints_what_it_made(capsys, moods, tmp_path):
+    one, other = moods
+    specs = (f"{one}=2", other)
+    code, out, err = run(capsys, "compose", *specs, "--out", tmp_path / "sum", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["strengths"] == {"mood#1": 2.0, "mood#2": 1.0}
+    (pair,) = told["interference"]
+    assert pair["steers"] == ["mood#1", "mood#2"]
+    assert -1 <= pair["cosine"] <= 1
+
+
+def test_a_sweep_takes_strengths_of_its_own(capsys, folder, moods):
+    few = ("--model", folder, "--count", 1, "--samples", 1, "--tokens", 2, "--scorer", "vader")
+    code, out, err = run(capsys, "sweep", f"{moods[0]}=-1,0.5", *few, "--json")
+    assert code == 0, err
+    assert [row["strength"] for row in json.loads(out)["rows"]] == [-1, 0.5]
+    specs = (f"{moods[0]}=3", f"{moods[1]}.domain")
+    code, out, err = run(capsys, "grid", *specs, *few, "--points", 2, "--json")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [list(row["strengths"].values()) for row in rows] == [[3, -2], [3, 2]]

@@ -88,13 +88,11 @@ def test_push_writes_a_card_with_masked_samples(capsys, folder, taste, monkeypat
         return "https://hub/commit"
 
     monkeypatch.setattr("lmsteer.storage.push_steer", push_steer)
-    to = ("--to", "user/taste", "--private")
-    code, told, err = run(capsys, "push", taste[0], *to, "--model", folder, "--json")
+    to = ("--repo", "user/taste", "--private")
+    code, told, err = run(capsys, "push", f"{taste[0]}=-2,0,2", *to, "--model", folder, "--json")
     assert code == 0, err
     assert json.loads(told) == {"address": "https://hub/commit"}
     assert [s for s, _ in pushed["samples"]] == [-2, -2, 0, 0, 2, 2]
     assert (pushed["to"], pushed["private"]) == ("user/taste", True)
-    code, _, _ = run(capsys, "push", taste[0], "--to", "user/taste")
+    code, _, _ = run(capsys, "push", taste[0], "--repo", "user/taste")
     assert (code, pushed["samples"]) == (0, [])
-    code, _, err = run(capsys, "push", taste[0], "--to", "user/taste", "--strength", "1")
-    assert (code, "--model" in err) == (2, True)

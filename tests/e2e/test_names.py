@@ -13,13 +13,13 @@ FEW = ("--count", 2, "--samples", 2, "--tokens", 4, "--scorer", "vader")
 def test_generate_tells_steers_of_one_name_apart(capsys, folder, moods):
     a, b = moods
     base = ["generate", "--model", folder, "--prompt", "it is", "--tokens", 3]
-    code, out, err = run(capsys, *base, "--steer", f"{a}=5", "--steer", f"{b}=0")
+    code, out, err = run(capsys, *base, f"{a}=5", f"{b}=0")
     assert code == 0, err
     assert out.startswith("mood#1=+5, mood#2=+0  it is")
-    options = ("--steer", f"{a}=1,0", "--steer", f"{b}.domain=1", "--steer", f"{b}=0", "--json")
+    options = (f"{a}=1,0", f"{b}.domain=1", f"{b}=0", "--json")
     code, out, err = run(capsys, *base, *options)
     assert code == 0, err
-    rows = [json.loads(line) for line in out.splitlines()]
+    rows = json.loads(out)
     assert [row["strengths"] for row in rows] == [
         {"mood#1": s, "mood.domain#2": 1.0, "mood#2": 0.0} for s in (1.0, 0.0)
     ]
@@ -34,19 +34,27 @@ def test_one_steer_given_twice_is_refused(capsys, folder, moods, tmp_path):
         ((f"{a}=1", f"{a}=2"), "mood' is given twice"),
         ((f"{a}=1", f"{copy}=2"), "are one steer, given twice"),
     ):
-        both = [part for spec in twice for part in ("--steer", spec)]
         for command in (
-            ["generate", *on, "--prompt", "a", *both],
-            ["evaluate", *on, "--out", tmp_path / "r", *FEW, *both],
+            ["generate", *on, "--prompt", "a", *twice],
+            ["evaluate", *on, "--out", tmp_path / "r", *FEW, *twice],
             ["compose", *twice, "--out", tmp_path / "c"],
             ["export", "peft", *twice, *on, "--out", tmp_path / "p"],
-            ["grid", *on, *(part.rpartition("=")[0] if "=" in part else part for part in both)],
+            ["grid", *on, *(spec.rpartition("=")[0] for spec in twice)],
+            [
+                "export",
+                "gguf",
+                *(s.rpartition("=")[0] for s in twice),
+                *on,
+                "--out",
+                tmp_path / "g",
+            ],
+            ["explain", *(spec.rpartition("=")[0] for spec in twice), *on],
         ):
             code, _, err = run(capsys, *command)
             assert (code, message in " ".join(err.split())) == (2, True), (command, err)
     assert not (tmp_path / "c").exists()
     # Two strengths of one steer are two rows; one strength twice is two rows as well.
-    strengths = ["--steer", f"{a}=1,2,1,1.0000001", "--steer", f"{a}.domain=0"]
+    strengths = [f"{a}=1,2,1,1.0000001", f"{a}.domain=0"]
     code, out, err = run(capsys, "generate", *on, "--prompt", "a", "--tokens", 2, *strengths)
     assert code == 0, err
     assert re.findall(r"mood=(\S+), mood\.domain=\+0", out) == ["+1", "+2", "+1", "+1.0000001"]
@@ -56,7 +64,7 @@ def test_evaluate_reports_each_mix_from_its_own_texts(capsys, folder, save_named
     a = save_named(tmp_path / "A" / "mood", "mood", domain=False)
     b = save_named(tmp_path / "B" / "mood", "mood", domain=False)
     out_folder = tmp_path / "report"
-    mixes = ["--steer", f"{a}=3,0", "--steer", f"{b}=0,1,1.0000001"]
+    mixes = [f"{a}=3,0", f"{b}=0,1,1.0000001"]
     options = ["--model", folder, *mixes, "--out", out_folder, *FEW, "--prompts", "bundled:neutral"]
     code, out, err = run(capsys, "evaluate", *options, "--json")
     assert code == 0, err
@@ -93,7 +101,7 @@ def test_evaluate_keeps_sets_of_prompts_of_one_name_apart(capsys, folder, moods,
     files = [f"{place}/neutral.txt" for place in "abc"]
     files += ["bundled:neutral", "report.md.txt", "..txt"]
     prompts = [part for file in files for part in ("--prompts", file)]
-    options = ["--model", folder, "--steer", f"{moods[0]}=1", "--out", deep / "out", *FEW]
+    options = ["--model", folder, f"{moods[0]}=1", "--out", deep / "out", *FEW]
     before = tree(deep)
     code, out, err = run(capsys, "evaluate", *options, *prompts, "--json")
     assert code == 0, err
@@ -110,15 +118,15 @@ def test_evaluate_keeps_sets_of_prompts_of_one_name_apart(capsys, folder, moods,
 def test_sweep_and_grid_have_a_row_for_each_strength(capsys, folder, moods, deep):
     pytest.importorskip("matplotlib")
     a, b = moods
-    options = ["--model", folder, "--from", 0, "--to", "1e-7", "--steps", 3, *FEW]
-    code, out, err = run(capsys, "sweep", "--steer", a, *options, "--json")
+    options = ["--model", folder, "--from", 0, "--to", "1e-7", "--points", 3, *FEW]
+    code, out, err = run(capsys, "sweep", a, *options, "--json")
     assert code == 0, err
     rows = json.loads(out)["rows"]
     assert [(row["strength"], row["texts"]) for row in rows] == [(0, 4), (5e-8, 4), (1e-7, 4)]
-    code, out, err = run(capsys, "sweep", "--steer", a, *options)
+    code, out, err = run(capsys, "sweep", a, *options)
     assert re.findall(r"^│ (\S+) ", out, re.M) == ["+0", "+5e-08", "+1e-07"]
-    pair = ["--steer", a, "--steer", b]
-    ends = ["--from", 1, "--to", 1.0000001, "--steps", 2, "--figure", deep / "grid.png"]
+    pair = [a, b]
+    ends = ["--from", 1, "--to", 1.0000001, "--points", 2, "--figure", deep / "grid.png"]
     code, out, err = run(capsys, "grid", "--model", folder, *pair, *ends, *FEW, "--json")
     assert code == 0, err
     assert [row["strengths"] for row in json.loads(out)["rows"]] == [

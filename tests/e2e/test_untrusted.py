@@ -84,17 +84,17 @@ def test_no_figure_page_or_steer_is_written_outside_its_place(
     specs = [f"{steer}=0.01" for steer in steers]
     code, _, err = run(capsys, "compose", *specs, "--out", deep / "composed")
     assert code == 0, err
-    to = ["--to", folder, "--form", "inverse", "--no-calibrate", "--out", deep / "carried"]
+    to = ["--target", folder, "--form", "inverse", "--no-calibrate", "--out", deep / "carried"]
     code, _, err = run(capsys, "transfer", steers[0], *on, *to)
     assert code == 0, err
     assert lmsteer.Steer.load(deep / "carried").name == "../../evil"
     code, _, err = run(capsys, "calibrate", deep / "carried", *on, "--tokens", 2, "--samples", 1)
     assert code == 0, err
     figure = ["--figure", deep / "s.png"]
-    assert run(capsys, "sweep", "--steer", steers[0], *on, "--steps", 2, *FEW, *figure)[0] == 0
-    pair = ["--steer", steers[0], "--steer", steers[1], "--figure", deep / "gr.png"]
-    assert run(capsys, "grid", *pair, *on, "--steps", 2, *FEW)[0] == 0
-    mixes = ["--steer", f"{steers[0]}=1", "--steer", f"{steers[1]}=1", "--out", deep / "report"]
+    assert run(capsys, "sweep", steers[0], *on, "--points", 2, *FEW, *figure)[0] == 0
+    pair = [steers[0], steers[1], "--figure", deep / "gr.png"]
+    assert run(capsys, "grid", *pair, *on, "--points", 2, *FEW)[0] == 0
+    mixes = [f"{steers[0]}=1", f"{steers[1]}=1", "--out", deep / "report"]
     assert run(capsys, "evaluate", *mixes, *on, *FEW, "--prompts", "bundled:neutral")[0] == 0
     uploaded = []
 
@@ -105,7 +105,7 @@ def test_no_figure_page_or_steer_is_written_outside_its_place(
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda *a, **k: None)
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_folder)
     for steer in steers[:4]:
-        assert run(capsys, "push", steer, "--to", "user/x", *on, "--samples", 1)[0] == 0
+        assert run(capsys, "push", f"{steer}=-2,2", "--repo", "user/x", *on, "--samples", 1)[0] == 0
     assert all({"README.md", "steer.json", "steer.safetensors"} <= set(up) for up in uploaded)
     assert len(uploaded) == 4
     places = ("f", "g", "page.html", "composed", "carried", "s.png", "gr.png", "report")
@@ -120,9 +120,9 @@ def test_no_method_row_is_written_outside_its_folder(
     )
     names = [save_named(tmp_path / place / "mood", "../../evil") for place in "AB"]
     before = tree(tmp_path)
-    methods = ["--methods", ",".join(map(str, names)), "--learn", "data.jsonl"]
+    methods = [*names, "--learn", "data.jsonl"]
     on = ["--model", folder, "--out", deep / "report"]
-    code, out, err = run(capsys, "evaluate", *methods, *on, *FEW, "--json")
+    code, out, err = run(capsys, "compare", *methods, *on, *FEW, "--json")
     assert code == 0, err
     rows = json.loads(out)
     assert [row["name"] for row in rows] == list(map(str, names))
@@ -171,7 +171,7 @@ def test_a_steer_on_disk_with_a_name_that_cannot_be_shown_is_refused(
     for command in (
         ["show", steer],
         ["compose", f"{steer}=1", "--out", deep / "x"],
-        ["generate", "--steer", f"{steer}=1", "--prompt", "a"],
+        ["generate", f"{steer}=1", "--prompt", "a"],
         ["list", deep],
     ):
         code, out, err = run(capsys, *command)
@@ -224,7 +224,7 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep
     one = save_named(place / "one", "[red]evil[/] [/bold] \\", base_model=base, **facts)
     two = save_named(deep / "two", "[red]evil[/] [/bold] \\", base_model=base, **facts)
     on = ["--model", folder]
-    to = ["--to", folder, "--form", "inverse", "--no-calibrate", "--out", place / "carried"]
+    to = ["--target", folder, "--form", "inverse", "--no-calibrate", "--out", place / "carried"]
     for extra in ([], ["--json", "--force"]):
         code, out, err = run(capsys, "transfer", one, *on, *to, *extra)
         assert code == 0, err
@@ -234,7 +234,7 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep
         lambda self, ids, **options: [f" good \x1b]0;x\x07[/red]\u202e\n{len(ids)}"] * len(ids),
     )
     prompt = ["--prompt", f"a {ESCAPES}\nb"]
-    pair, few = ["--steer", one, "--steer", two], ["--words", 2, "--directions", 1]
+    pair, few = [one, two], ["--words", 2, "--directions", 1]
     specs = [f"{one}=1", f"{two}=99"]
     text = ["--text", f"It is {ESCAPES} good."]
     said = []
@@ -243,10 +243,10 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep
         ["list", deep],
         ["list", place / "nothing"],
         ["show", one],
-        ["generate", *on, *prompt, "--steer", specs[0], "--steer", specs[1], "--tokens", 2],
-        ["sweep", *on, "--steer", one, "--steps", 2, *FEW, "--figure", place / "s.png"],
-        ["grid", *on, *pair, "--steps", 2, *FEW, "--figure", place / "g.png"],
-        ["evaluate", *on, "--steer", specs[0], "--out", place / "report", *FEW],
+        ["generate", *on, *prompt, *specs, "--tokens", 2],
+        ["sweep", *on, one, "--points", 2, *FEW, "--figure", place / "s.png"],
+        ["grid", *on, *pair, "--points", 2, *FEW, "--figure", place / "g.png"],
+        ["evaluate", *on, specs[0], "--out", place / "report", *FEW],
         ["explain", one, two, *on, *few, "--figures", place / "f"],
         ["explain", one, *on, *text, "--figures", place / "f", "--html", place / "page.html"],
         ["compose", *specs, "--out", place / "sum"],
@@ -255,8 +255,6 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep
         ["export", "gguf", one, two, *on, "--no-base", "--out", place / "gguf"],
     ):
         for extra in ([], ["--json"]):
-            if extra and command[0] in ("compose",):
-                continue
             if extra and "--out" in command and command[0] != "evaluate":
                 extra = ["--json", "--force"]
             code, out, err = run(capsys, *command, *extra)
@@ -264,7 +262,7 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep
             assert not CONTROLS.search(out + err), (command, ascii(out + err))
             if not extra:
                 said.append(out + err)
-            elif command[0] != "generate":
+            else:
                 json.loads(out)
     told = "".join(said)
     assert "[red]evil[/] [/bold] \\#2" in told
@@ -272,12 +270,12 @@ def test_no_command_gives_the_terminal_an_order(capsys, folder, save_named, deep
     assert "good \\x1b]0;x\\x07[/red]\\u202e\n" in told
     for command in (
         ["show", place / "no"],
-        ["generate", "--steer", f"{place}/no=1", "--prompt", "a", *on],
-        ["generate", "--steer", ESCAPES, "--prompt", "a", *on],
+        ["generate", f"{place}/no=1", "--prompt", "a", *on],
+        ["generate", ESCAPES, "--prompt", "a", *on],
         ["generate", "--model", place, "--prompt", "a"],
         ["train", place / "no.jsonl", "--out", deep / "x"],
         ["evaluate", "--prompts", place / "no", "--out", deep / "x", *on],
-        ["sweep", "--steer", one, "--scorer", f"{place}:x", *on],
+        ["sweep", one, "--scorer", f"{place}:x", *on],
         ["compose", f"{one}=1,2", "--out", deep / "x"],
     ):
         code, out, err = run(capsys, *command)

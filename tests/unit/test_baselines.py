@@ -16,8 +16,12 @@ from safetensors.torch import save_file
 import lmsteer
 from lmsteer.errors import ArtefactError, InputError, MismatchError, NotFoundError, UnsupportedError
 from lmsteer.model.merging import untie
-from lmsteer.research import methods as baselines
-from lmsteer.research.methods import caa, lora, past, prefix
+from lmsteer.research.methods import caa, load_methods, lora, past, prefix
+from lmsteer.research.methods.few_shot import FewShot
+from lmsteer.research.methods.head_tuning import HeadTuning
+from lmsteer.research.methods.instruction import Instruction
+from lmsteer.research.methods.lm_steer import Steered
+from lmsteer.research.methods.swb import SWB
 from lmsteer.states.losses import target_losses
 from lmsteer.text.batch import pad_batch
 from lmsteer.text.encoding import encode
@@ -27,10 +31,9 @@ pytestmark = [  # PEFT's own, of what transformers renames
     pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning"),
 ]
 IDS = torch.arange(5, 25).view(2, 10)
+# Steers have tests of their own.
 METHODS = {
-    cls.name: cls
-    for cls in vars(baselines).values()
-    if isinstance(cls, type) and issubclass(cls, baselines.Method) and cls is not baselines.Method
+    name: method for name, method in load_methods().items() if not issubclass(method, Steered)
 }
 LEARNED = ["dapt", "lora", "prefix", "swb", "head", "caa"]
 OPTIONS = {"lora": {"rank": 2}, "few-shot": {"shots": 3}, "prefix": {"tokens": 3}}
@@ -182,7 +185,7 @@ def test_offsets_minimise_the_formula(llama, tokenizer, examples, monkeypatch):
         "lmsteer.research.methods.frozen.split_held_out", lambda e, s: ([*range(len(e))], [])
     )
     monkeypatch.setattr("lmsteer.research.methods.swb.read_frozen", _exact)
-    method = baselines.SWB.fit(llama, tokenizer, examples)
+    method = SWB.fit(llama, tokenizer, examples)
     encoded = encode(tokenizer, examples, max_length=64)
     batch = pad_batch(encoded, range(len(encoded)))
     with torch.no_grad():
@@ -221,7 +224,7 @@ def _exact(model, tokenizer, examples, *, progress=None):
 @pytest.mark.parametrize("name", ["llama-tied", "gemma2-softcap", "granite-scale"])
 def test_a_logit_bias_is_the_effect(name):
     model, vocab = build(name), build(name).config.vocab_size
-    method = baselines.SWB(torch.randn(vocab) * 2)
+    method = SWB(torch.randn(vocab) * 2)
     bias = method.to_logit_bias(-1.5, most=vocab)
     assert json.loads(json.dumps(bias)) == bias
     wanted = model(IDS).logits
@@ -234,7 +237,7 @@ def test_a_logit_bias_is_the_effect(name):
 def test_a_logit_bias_keeps_the_largest_within_what_apis_take(tokenizer):
     offset = torch.zeros(259)
     offset[[3, 7, 9, 11]] = torch.tensor([1.0, -300.0, 2.0, -0.5])
-    method = baselines.SWB(offset)
+    method = SWB(offset)
     assert list(method.to_logit_bias(2.0, most=3).items()) == [
         ("7", -100.0),
         ("9", 4.0),
@@ -251,9 +254,9 @@ def test_official_offsets(tmp_path, llama):
     options = argparse.Namespace(epsilon=2e-3, adaptor_class="offset")
     offsets = torch.randn(2, 259) * 100
     torch.save([options, {"offset_vec": offsets}, 1000], tmp_path / "swb.pt")
-    method = baselines.SWB.from_official(tmp_path / "swb.pt", steer=0, dummy=1)
+    method = SWB.from_official(tmp_path / "swb.pt", steer=0, dummy=1)
     method.save(tmp_path / "made" / "swb.safetensors")
-    method = baselines.SWB.load(tmp_path / "made" / "swb.safetensors")
+    method = SWB.load(tmp_path / "made" / "swb.safetensors")
     # The official forward, written out: logits + epsilon * values @ offset_vec.
     truth = llama(IDS).logits + 2e-3 * (torch.tensor([5.0, 0.0]) @ offsets)
     with method.attach(llama, 5.0):
@@ -262,36 +265,36 @@ def test_official_offsets(tmp_path, llama):
     with pytest.raises(UnsupportedError, match="SWB.from_official"):
         lmsteer.import_official(tmp_path / "swb.pt")
     with pytest.raises(InputError, match="0 to 1, not 2"):
-        baselines.SWB.from_official(tmp_path / "swb.pt", steer=2)
+        SWB.from_official(tmp_path / "swb.pt", steer=2)
     projectors = {"projector1": torch.ones(1, 4, 2), "projector2": torch.ones(1, 4, 2)}
     torch.save([options, projectors, 1], tmp_path / "steer.pt")
     with pytest.raises(InputError, match="import_official"):
-        baselines.SWB.from_official(tmp_path / "steer.pt")
+        SWB.from_official(tmp_path / "steer.pt")
 
 
 def test_broken_files_of_offsets_are_refused(tmp_path, llama):
     file = tmp_path / "swb.safetensors"
-    method = baselines.SWB(torch.ones(259))
+    method = SWB(torch.ones(259))
     method.save(file)
-    assert baselines.SWB.load(file).domain is None
+    assert SWB.load(file).domain is None
     with pytest.raises(InputError, match="force=True"):
         method.save(file)
-    baselines.SWB(torch.zeros(9)).save(file, force=True)
+    SWB(torch.zeros(9)).save(file, force=True)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
-    small = baselines.SWB.load(file)
+    small = SWB.load(file)
     with pytest.raises(MismatchError, match="vocabulary of 9"), small.attach(llama, 1.0):
         pass
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ArtefactError, match="damaged"):
-        baselines.SWB.load(file)
+        SWB.load(file)
     save_file({"offset": torch.ones(3)}, file)
     with pytest.raises(ArtefactError, match="not written by SWB.save"):
-        baselines.SWB.load(file)
-    baselines.SWB(torch.tensor([1.0, float("nan")])).save(tmp_path / "nan.safetensors")
+        SWB.load(file)
+    SWB(torch.tensor([1.0, float("nan")])).save(tmp_path / "nan.safetensors")
     with pytest.raises(ArtefactError, match="not finite"):
-        baselines.SWB.load(tmp_path / "nan.safetensors")
+        SWB.load(tmp_path / "nan.safetensors")
     with pytest.raises(NotFoundError):
-        baselines.SWB.load(tmp_path / "none.safetensors")
+        SWB.load(tmp_path / "none.safetensors")
 
 
 def test_a_tuned_head_lies_on_a_line_and_leaves_the_input_table(model):
@@ -300,11 +303,11 @@ def test_a_tuned_head_lies_on_a_line_and_leaves_the_input_table(model):
     untie(other, other.get_output_embeddings())
     with torch.no_grad():
         other.get_output_embeddings().weight.add_(change, alpha=0.5)
-    method = baselines.HeadTuning((torch.zeros_like(change), change))
+    method = HeadTuning((torch.zeros_like(change), change))
     with method.attach(model, -0.5):
         assert torch.allclose(model(IDS).logits, other(IDS).logits, atol=1e-4)
     with pytest.raises(MismatchError, match="fit it on this model"):
-        baselines.HeadTuning((change[:9], change[:9])).attach(model, 1.0).__enter__()
+        HeadTuning((change[:9], change[:9])).attach(model, 1.0).__enter__()
 
 
 @pytest.mark.parametrize("name", ["Llama", "GPT-2", "OPT", "BLOOM", "Gemma 3", "Mixtral", "Falcon"])
@@ -317,7 +320,7 @@ def test_the_vector_is_added_to_one_layers_rows(name, tokenizer):
         lambda module, args, kwargs: read.append((*args, kwargs.get("hidden_states"))[0]),
         with_kwargs=True,
     )
-    method = baselines.CAA(torch.randn(32), 0)
+    method = caa.CAA(torch.randn(32), 0)
     with torch.no_grad():
         model(IDS)
         with method.attach(model, -2.0):
@@ -327,7 +330,7 @@ def test_the_vector_is_added_to_one_layers_rows(name, tokenizer):
 
 
 def test_the_vector_is_a_difference_of_means(llama, tokenizer, examples):
-    method = baselines.CAA.fit(llama, tokenizer, examples[:16], layer=0)  # none held out
+    method = caa.CAA.fit(llama, tokenizer, examples[:16], layer=0)  # none held out
     means = []
     for sign in (1, -1):
         encoded = encode(tokenizer, [e for e in examples[:16] if e.label == sign], max_length=64)
@@ -342,7 +345,7 @@ def test_the_vector_is_a_difference_of_means(llama, tokenizer, examples):
     with pytest.raises(UnsupportedError, match="layers"):
         caa.layers_of(FAMILIES["T5"].build())
     with pytest.raises(MismatchError, match="this model has 2"):
-        baselines.CAA(method.vector, 7).attach(llama, 1.0).__enter__()
+        caa.CAA(method.vector, 7).attach(llama, 1.0).__enter__()
 
 
 @pytest.mark.parametrize("name", ["Llama", "GPT-2", "OPT", "BLOOM", "Gemma 3", "Falcon"])
@@ -356,7 +359,7 @@ def test_a_text_before_the_prompt_is_a_longer_prompt(name, tokenizer, examples):
     raw.post_processor = TemplateProcessing(single="<end> $A", special_tokens=[("<end>", 0)])
     begins = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>", pad_token="<end>")
     for own in (tokenizer, begins):
-        method = baselines.Instruction.fit(
+        method = Instruction.fit(
             model, own, examples, instructions=("Please be kind: ", "Please be rude: ")
         )
         options = {"max_new_tokens": 6, "temperature": 0.0}
@@ -372,21 +375,21 @@ def test_a_text_before_the_prompt_is_a_longer_prompt(name, tokenizer, examples):
 
 
 def test_what_stands_before_the_prompt_is_of_its_side(llama, tokenizer, examples):
-    above, below = baselines.Instruction.fit(llama, tokenizer, examples).texts
+    above, below = Instruction.fit(llama, tokenizer, examples).texts
     assert all(word in above for word in ("good", "great"))
     assert all(word in below for word in ("awful", "sour"))
     assert "good" not in below
-    few = baselines.FewShot.fit(llama, tokenizer, examples, shots=2, seed=1)
+    few = FewShot.fit(llama, tokenizer, examples, shots=2, seed=1)
     for text, sign in zip(few.texts, (1, -1), strict=True):
         parts = text.strip().split("\n\n")
         assert all(part in {e.text for e in examples if e.label == sign} for part in parts)
         assert len(tokenizer(text).input_ids) <= 32  # half of the context
-    assert few.texts == baselines.FewShot.fit(llama, tokenizer, examples, shots=2, seed=1).texts
-    assert few.texts != baselines.FewShot.fit(llama, tokenizer, examples, shots=2, seed=2).texts
+    assert few.texts == FewShot.fit(llama, tokenizer, examples, shots=2, seed=1).texts
+    assert few.texts != FewShot.fit(llama, tokenizer, examples, shots=2, seed=2).texts
     with pytest.raises(InputError, match="shots"):
-        baselines.FewShot.fit(llama, tokenizer, examples, shots=0)
+        FewShot.fit(llama, tokenizer, examples, shots=0)
     with pytest.raises(InputError, match="empty"):
-        baselines.Instruction.fit(llama, tokenizer, examples, instructions=("", "x"))
+        Instruction.fit(llama, tokenizer, examples, instructions=("", "x"))
 
 
 def test_the_best_of_n_is_the_best_of_n(llama, tokenizer, examples):

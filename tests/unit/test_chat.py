@@ -104,8 +104,8 @@ def test_the_command_line(llama, chatty, answers, tmp_path):
     assert trained.exit_code == 0, trained.output
     assert json.loads(trained.stdout)["chat"] is True
     steer = f"{tmp_path / 's'}=1"
-    asked = ["--prompt", "how?", "--steer", steer, "--where", "response", "--tokens", "3"]
+    asked = ["--prompt", "how?", steer, "--where", "response", "--tokens", "3"]
     written = CliRunner().invoke(app, ["generate", *asked, *model])
     assert written.exit_code == 0, written.output
-    assert json.loads(written.stdout)["prompt"] == "[user]how?[assistant]"
+    assert json.loads(written.stdout)[0]["prompt"] == "[user]how?[assistant]"
     assert torch.get_default_dtype() == torch.float32

@@ -11,11 +11,14 @@ import lmsteer
 from lmsteer.errors import InputError, MismatchError
 from lmsteer.metrics.estimates import Estimate
 from lmsteer.metrics.sentences import acceptability, text_losses, text_perplexity
-from lmsteer.research.comparison.comparing import Settings, compare
+from lmsteer.research.comparison.comparing import compare
 from lmsteer.research.comparison.cost import used
 from lmsteer.research.comparison.curves import Point, best_within
-from lmsteer.research.comparison.methods import METHODS
 from lmsteer.research.comparison.report import Goal, points, write_report
+from lmsteer.research.comparison.settings import Settings
+from lmsteer.research.methods import load_methods
+
+METHODS = load_methods()
 
 SETTINGS = Settings(
     samples=2,

@@ -21,7 +21,7 @@ from lmsteer.generation.records import Generation
 from lmsteer.interpretation.html import page
 from lmsteer.interpretation.spans import Evidence, Token
 from lmsteer.metrics.estimates import Estimate
-from lmsteer.research.evaluation.report import markdown as report
+from lmsteer.research.evaluation.document import markdown as report
 from lmsteer.steer.naming import CONTROLS
 from lmsteer.steer.steer import Fingerprint
 from lmsteer.storage.card import card
@@ -255,6 +255,6 @@ def test_figures_draw_names_as_they_are(tmp_path):
     rows = [(odd, row), ("b", row)]
     tradeoff_figure(tmp_path / "a.png", {odd: rows, "_b": rows}, "a$^$b", odd)
     strength_figure(tmp_path / "b.png", [0, 1e-9], [row, row], list(row), odd)
-    grid_figure(tmp_path / "c.png", (odd, odd), [1.0, 1.0000001], [[row, row]] * 2, list(row))
+    grid_figure(tmp_path / "c.png", (odd, odd), ([1.0, 1.0000001], [1.0]), [[row, row]], list(row))
     overlaps_figure(tmp_path / "d.png", torch.eye(2).numpy(), [odd, odd])
     assert all((tmp_path / f"{name}.png").stat().st_size > 1000 for name in "abcd")

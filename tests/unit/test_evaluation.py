@@ -5,8 +5,8 @@ from lmsteer.errors import ArtefactError, InputError
 from lmsteer.figures.evaluation import tradeoff_figure
 from lmsteer.generation.records import Generation
 from lmsteer.metrics.estimates import Estimate
+from lmsteer.research.evaluation.document import markdown
 from lmsteer.research.evaluation.measuring import measure
-from lmsteer.research.evaluation.report import markdown
 from lmsteer.research.evaluation.run import RECORDS, resumable
 
 SETTINGS = {"seed": 0}

@@ -236,7 +236,7 @@ def test_dexperts_takes_the_models_that_dapt_has_learned(tokenizer):
         {name: torch.randn_like(p) * 0.1 for name, p in model.named_parameters()} for _ in "+-"
     )
     dapt = DAPT(changes)
-    method = DExperts.from_dapt(dapt, model)
+    method = DExperts.borrow(dapt, model)
     ids = torch.tensor([[3, 1, 4, 1, 5]])
     for strength, expert in ((1.0, method.experts[0]), (-1.0, method.experts[1])):
         with dapt.attach(model, strength), torch.no_grad():

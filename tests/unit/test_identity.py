@@ -17,11 +17,12 @@ from lmsteer.errors import ArtefactError, InputError, MismatchError
 from lmsteer.generation.records import Generation, by_mix
 from lmsteer.metrics.estimates import Estimate
 from lmsteer.recipes.calibration import calibrate
-from lmsteer.research.comparison.comparing import Settings, compare
+from lmsteer.research.comparison.comparing import compare
 from lmsteer.research.comparison.report import Goal, write_report
-from lmsteer.research.comparison.rows import Row
+from lmsteer.research.comparison.rows import MethodRow
+from lmsteer.research.comparison.settings import Settings
+from lmsteer.research.evaluation.document import labels_of
 from lmsteer.research.evaluation.measuring import measure
-from lmsteer.research.evaluation.report import labels_of
 from lmsteer.research.evaluation.run import RECORDS, SETTINGS, resumable
 from lmsteer.steer.numerals import mix_texts, strength_texts
 
@@ -261,7 +262,7 @@ def test_rows_of_one_name_are_reported_apart(tmp_path):
         return {"s": Estimate(share, 4, share, share), "perplexity": Estimate(10, 4, 10, 10)}
 
     rows = [
-        Row("mood", "x", True, 1, 2, base=figures(0.5), figures={"+1": figures(share)})
+        MethodRow("mood", "x", True, 1, 2, base=figures(0.5), figures={"+1": figures(share)})
         for share in (0.6, 0.9)
     ]
     write_report(tmp_path, "t", rows, {"goal": Goal(1, "s", False)}, {})

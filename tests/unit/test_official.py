@@ -1,4 +1,5 @@
 import argparse
+import json
 import os
 
 import pytest
@@ -101,8 +102,10 @@ def test_the_command(checkpoint, tmp_path, tokenizer):
     build("gpt2").save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     arguments = ["import", str(checkpoint), "--dummy", "1", "--model", str(tmp_path / "model")]
-    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "steer")])
+    done = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "steer"), "--json"])
     assert done.exit_code == 0, done.output
     steer = read_steer(tmp_path / "steer")
+    told = json.loads(done.stdout)
+    assert (told["name"], told["domain"], told["dim"]) == ("steer", True, 32)
     assert steer.domain is not None
     assert steer.fingerprint is not None

@@ -8,6 +8,7 @@ import torch
 from typing_extensions import Unpack
 
 import lmsteer
+from lmsteer.cli.train import train as train_command
 from lmsteer.errors import InputError
 from lmsteer.generation import OPTIONS as GENERATE
 from lmsteer.states import Option, Options, at_least
@@ -88,6 +89,14 @@ def test_a_misspelt_option_is_named(name, llama, tokenizer, examples):
     given = {"generate": "a", "calibrate": lmsteer.Steer(torch.ones(32, 1), torch.ones(32, 1))}
     with pytest.raises(InputError, match=rf"{name}\(\) has no option 'seeed'; did you mean 'seed'"):
         FUNCTIONS[name](llama, tokenizer, given.get(name, examples), seeed=3)
+
+
+def test_the_command_line_has_the_same_defaults():
+    shown = inspect.signature(train_command).parameters
+    several = set(TRAIN) & set(shown)
+    assert len(several) > 12
+    for name in several:
+        assert shown[name].default == TRAIN[name].default, name
 
 
 def test_help_is_whole_sentences():

@@ -5,7 +5,7 @@ import torch
 import lmsteer
 from lmsteer.errors import InputError
 from lmsteer.metrics.linear import scorer_of
-from lmsteer.research.comparison.methods import METHODS
+from lmsteer.research.methods import load_methods
 
 
 def early(texts):
@@ -97,8 +97,8 @@ def test_as_a_method_it_evens_out_sides_and_writes_within_the_nucleus(
         told.append(options)
         return real(*given, **{**options, **OPTIONS})
 
-    monkeypatch.setattr("lmsteer.research.comparison.methods.self_train", few)
-    method = METHODS["lm-steer-self"].fit(llama, tokenizer, texts)
+    monkeypatch.setattr("lmsteer.research.methods.lm_steer.self_train", few)
+    method = load_methods()["lm-steer-self"].fit(llama, tokenizer, texts)
     assert told[0]["balance"] is True
     options = {"samples": 20, "max_new_tokens": 4, "top_p": 1e-6}
     records = method.generate(llama, tokenizer, ["ab"], 9.0, **options)

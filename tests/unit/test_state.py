@@ -234,10 +234,10 @@ def test_a_command_called_from_within_python_changes_nothing(
     train = ("train", tmp_path / "data.jsonl", *model, "--steps", 2, "--out", steer)
     before = process()
     assert run(capsys, *train, "--no-calibrate")[0] == 0
-    write = ("generate", *model, "--steer", f"{steer}=9", "--prompt", "it is", "--tokens", 2)
+    write = ("generate", *model, f"{steer}=9", "--prompt", "it is", "--tokens", 2)
     assert run(capsys, *write)[0] == 0
     small = ("--tokens", 2, "--samples", 1, "--count", 2)
-    sweep = ("sweep", "--steer", steer, *model, "--steps", 2, *small)
+    sweep = ("sweep", steer, *model, "--points", 2, *small)
     assert run(capsys, *sweep, "--scorer", "vader", "--figure", tmp_path / "sweep.png")[0] == 0
     figures = ("--figures", tmp_path / "figures")
     assert run(capsys, "explain", steer, *model, "--text", "it is good", *figures)[0] == 0

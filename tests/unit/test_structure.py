@@ -32,8 +32,8 @@ FLOOR |= {
     for room in rooms
 }
 MOST_ENTRIES = 20
-MOST_LINES = 270
-MOST_LINES_OF_A_BODY = 140
+MOST_LINES = 250
+MOST_LINES_OF_A_BODY = 80
 
 
 def name_of(path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import lmsteer
 from lmsteer.errors import InputError, MissingExtraError
 from lmsteer.research.theory import PARTS
+from lmsteer.research.theory.checks import Check
 from lmsteer.research.theory.composition import GRID, maps_of, product
 from lmsteer.research.theory.contexts import Contexts
 from lmsteer.research.theory.drawing import draw
@@ -26,7 +27,6 @@ from lmsteer.research.theory.fitting import fit_scores, log_softmax, mean_kl
 from lmsteer.research.theory.hmm import Hmm, all_texts
 from lmsteer.research.theory.learning import bench, check_learning, free_parameters, slope
 from lmsteer.research.theory.linear import linear_kl, log_probability, steered_chances
-from lmsteer.research.theory.report import Check
 from lmsteer.research.theory.softmax import check_softmax, exact_map, states_of_a_head
 from lmsteer.research.theory.swb import best_offset, check_swb, fit_linear
 
@@ -241,7 +241,7 @@ def test_without_one_condition_the_floor_is_above_zero(rows, dim, spanned, messa
 def test_the_softmax_part():
     part = check_softmax(0, seeds=2)
     assert part.passed
-    maps = [row["map"] for row in part.tables["KL from π′ in nats a word, by width"]]
+    maps = [row["map"] for row in part.tables["KL from π′ in nats per word, by width"]]
     one_seed = maps[: len(maps) // 2]
     assert one_seed[3] > 1e-5
     assert one_seed[-1] < 1e-10
@@ -323,7 +323,7 @@ def test_the_excess_falls_with_samples():
     part = check_learning(0, texts=(250, 4000), repeats=1, trunk_steps=300)
     assert torch.get_num_threads() == threads
     assert part.checks[0].passed
-    rows = [row for row in part.tables["excess KL in nats a word, by number of texts"]]
+    rows = [row for row in part.tables["excess KL in nats per word, by number of texts"]]
     assert all(row["excess"] > 0 for row in rows)
     assert {row["solver"] for row in rows} == {"cached", "defaults"}
 

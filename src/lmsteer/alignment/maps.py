@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Method = Literal["ridge", "procrustes", "whitened"]
+MapMethod = Literal["ridge", "procrustes", "whitened"]
 HELD_OUT = 5
 """Every so manieth row is left out of the fits by which the ridge is chosen."""
 RIDGES = tuple(10.0**k for k in range(-6, 1))
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class FittedMap:
     """A map from rows of one space to rows of another, and how good it is.
 
     Args:
@@ -53,9 +53,9 @@ def fit_map(
     outputs: Float[Tensor, "rows outputs"],
     weights: Float[Tensor, " rows"] | None = None,
     *,
-    method: Method = "ridge",
+    method: MapMethod = "ridge",
     centred: bool = True,
-) -> Fit:
+) -> FittedMap:
     """The linear map that takes `inputs` to `outputs`.
 
     Args:
@@ -84,7 +84,7 @@ def fit_map(
         scores[ridge] = _explained(x[tested] @ part, y[tested], w[tested])
     best = max(scores, key=lambda ridge: scores[ridge])
     eigenvalues = torch.linalg.eigvalsh(x.T @ (w[:, None] * x))
-    return Fit(
+    return FittedMap(
         _solve(x, y, w, method, best),
         scores[best],
         best,
@@ -93,7 +93,7 @@ def fit_map(
     )
 
 
-def _solve(x: Tensor, y: Tensor, w: Tensor, method: Method, ridge: float) -> Tensor:
+def _solve(x: Tensor, y: Tensor, w: Tensor, method: MapMethod, ridge: float) -> Tensor:
     cross = x.T @ (w[:, None] * y)
     if method == "ridge":
         gram = x.T @ (w[:, None] * x)

@@ -23,7 +23,7 @@ from ..recipes import train
 from ..states import Progress
 from ..steer import Steer, lineage, strength_at_kl
 from ..text import Example, shared_words
-from .maps import Fit, Method, fit_map
+from .maps import FittedMap, MapMethod, fit_map
 from .sides import FEWEST_WORDS, Side, frequencies, read_side, same_places, sampled
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def transfer(
     steer: Steer,
     *,
     form: Form | str = "states",
-    method: Method = "ridge",
+    method: MapMethod = "ridge",
     frequency: bool = False,
     texts: Sequence[str] | None = None,
     examples: Sequence[Example] | None = None,
@@ -103,7 +103,7 @@ def transfer(
     # A vector added to all output embeddings changes no probability; at the input it counts.
     centred = steer.site == "output"
     words = fit_map(anchors[1], anchors[0], weights, method=method, centred=centred)  # H^T
-    fits: dict[str, Fit] = {"words": words}
+    fits: dict[str, FittedMap] = {"words": words}
     H = words.matrix.T
     if form == "transpose":
         back = H.T
@@ -194,7 +194,7 @@ def _factor(steer: Steer, carried: Steer, theirs: Side, ours: Side) -> float:
     return float((sides[0] * sides[1]) ** 0.5)
 
 
-def _judge(steer: Steer, fits: dict[str, Fit]) -> None:
+def _judge(steer: Steer, fits: dict[str, FittedMap]) -> None:
     for name, fit in fits.items():
         if fit.explained <= 0:
             raise MismatchError(

@@ -1,4 +1,4 @@
-"""The command line. One file a subcommand; `main` turns our errors into a message and exit 2."""
+"""The command line. One file per command; `main` turns our errors into a message and exit 2."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from ..errors import LmsteerError
 from .calibrate import calibrate
+from .compare import compare
 from .compose import compose
 from .demo import demo
 from .display import fail, show_warnings, unhushed
@@ -28,10 +29,12 @@ from .transfer import transfer
 
 app = typer.Typer(
     name="lmsteer",
-    help="Steer a language model by a learned linear map on its word embeddings (LM-Steer).",
+    help="Steer a language model by a learned linear map on its word embeddings (LM-Steer).\n\n"
+    "Example: lmsteer demo",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # so that paragraphs are filled to the terminal's width
 )
 app.command()(demo)
 app.command()(train)
@@ -44,6 +47,7 @@ app.command()(sweep)
 app.command()(grid)
 app.command()(compose)
 app.command()(evaluate)
+app.command()(compare)
 app.command()(transfer)
 app.command()(explain)
 app.command()(theory)
@@ -55,15 +59,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `lmsteer` command; exits with 2 on a user's mistake.
 
     Args:
-        arguments: Of a call from within Python, which is left as it was afterwards; None: this is
-            the command's own process, and its arguments are the process's.
+        arguments: The words after `lmsteer`, in a call from within Python, whose process is left
+            as it was. None: this is the command's own process, and its arguments are taken.
     """
     if arguments is None:
         keep()
     try:
         with warnings.catch_warnings(), unhushed():
             show_warnings()
-            app(arguments)  # typer itself tells of unknown options and exits with 2
+            app(arguments)  # typer itself reports unknown options and exits with 2
     except LmsteerError as error:
         fail(str(error))
         sys.exit(2)

@@ -4,57 +4,82 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
+from ..errors import InputError
 from ..steer import Calibration, strength_texts
-from .display import hush_transformers, out, print_json, progress_bars
+from .display import out, print_json, progress_bars
+from .opening import open_model
+from .options import (
+    MODEL,
+    SEED,
+    Count,
+    Device,
+    Dtype,
+    Json,
+    Model,
+    Name,
+    OptionalOut,
+    Prompts,
+    Samples,
+    Seed,
+    Tokens,
+)
+from .prompts import read_files
+from .steers import read_name, tell_prompts
 
 
 def calibrate(
-    steer: Annotated[Path, typer.Argument(help="folder of a steer; the table is kept in it")],
-    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
-    prompts: Annotated[str | None, typer.Option(help="file of prompts")] = None,
-    samples: Annotated[int, typer.Option(help="texts for each prompt and strength")] = 4,
-    tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
-    seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="print the table as JSON")] = False,
+    name: Name,
+    out_folder: OptionalOut = None,
+    model: Model = MODEL,
+    prompts: Prompts = None,
+    count: Count = None,
+    samples: Samples = 4,
+    tokens: Tokens = 20,
+    seed: Seed = SEED,
+    device: Device = None,
+    dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
-    """Measure what each strength costs, and find the range in which text stays fluent.
+    """Measure what each strength costs, and find the range in which the text stays fluent.
 
-    Afterwards strengths can be given as +auto, 80% or kl:0.5.
+    The table is written into the steer's own folder, or with --out to a new one. Afterwards
+    strengths can be given in words: +auto is the end of the range, 80% is so much of the way
+    there, and kl:0.5 is the strength at which the steered model is 0.5 nats per token away from
+    its base.
+
+    Example: lmsteer calibrate sentiment --out calibrated
     """
-    from ..model import load_model
     from ..recipes import calibrate as measure
-    from ..storage import load_steer
-    from ..text import read_prompts
-    from .strengths import tell_prompts
 
-    hush_transformers()
-    network, tokenizer = load_model(model, device=device, dtype=dtype)
-    found = load_steer(steer, network)
-    tell_prompts([found])
+    place = out_folder or Path(name)
+    if out_folder is None and not place.is_dir():
+        raise InputError(
+            f"{name!r} is not the folder of a steer, and the calibrated steer must be written to "
+            "one: give it with --out FOLDER"
+        )
+    network, tokenizer = open_model(model, device=device, dtype=dtype)
+    steer = read_name(name, network)
+    tell_prompts([steer])
     with progress_bars(quiet=json_) as progress:
-        found = measure(
+        steer = measure(
             network,
             tokenizer,
-            found,
-            prompts=read_prompts(prompts) if prompts else None,
+            steer,
+            prompts=read_files(prompts, count) if prompts else None,
             samples=samples,
             max_new_tokens=tokens,
             seed=seed,
             progress=progress,
         )
-    found.save(steer, force=True)
-    assert found.calibration is not None
+    steer.save(place, force=True)
+    assert steer.calibration is not None
     if json_:
-        print_json(asdict(found.calibration))
+        print_json(asdict(steer.calibration))
         return
-    describe_calibration(found.calibration)
+    describe_calibration(steer.calibration)
 
 
 def describe_calibration(calibration: Calibration) -> None:
@@ -71,6 +96,6 @@ def describe_calibration(calibration: Calibration) -> None:
     out.print(shown)
     low, high = calibration.safe
     out.print(
-        f"safe range {low:+.2f} to {high:+.2f}: perplexity up to 1.5 times, distinct-2 at least "
-        "0.9 times that of unsteered text"
+        f"The safe range is {low:+.2f} to {high:+.2f}: there the perplexity is at most 1.5 times, "
+        "and distinct-2 at least 0.9 times, that of unsteered text."
     )

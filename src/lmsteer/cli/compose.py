@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..steer import labels, name_of_folder
-from .display import err, escape, hush_transformers
+from .display import err, escape, print_json
+from .options import MODEL, Fixed, Force, Json, Model, Out
+from .steers import read_fixed
 
 
 def compose(
-    steers: Annotated[list[str], typer.Argument(help="NAME=STRENGTH, two or more")],
-    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the steer to")],
+    steers: Fixed,
+    out_folder: Out,
     how: Annotated[
-        str, typer.Option(help="sum (what attaching them together does) or product (the theory's)")
+        str,
+        typer.Option(
+            help="sum, what attaching the steers together does, or product, the theory's; see "
+            "docs/control.md."
+        ),
     ] = "sum",
-    model: Annotated[
-        str | None, typer.Option(help="where names are of steers that come with a model")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
+    model: Model = MODEL,
+    force: Force = False,
+    json_: Json = False,
 ) -> None:
-    """Make one steer of several at fixed strengths, and tell how they interfere.
+    """Make one steer of several at fixed strengths, and say how they interfere.
 
-    Example: lmsteer compose sentiment=2 polite=-1 --out kind-of-rude
+    The model is not loaded: --model says for which model a steer that comes with the package is
+    taken.
+
+    Example: lmsteer compose sentiment=2 politeness=-1 --out kind-of-rude
     """
-    from ..model import load_model
     from ..steer import compose as composed
     from ..steer import interference
     from ..storage import check_writable
-    from .strengths import read_fixed
 
     check_writable(out_folder, force=force)
-    network = None
-    if model is not None:
-        hush_transformers()
-        network, _ = load_model(model, device="cpu")
-    strengths = read_fixed(steers, network)
+    strengths = read_fixed(steers, model)
     steer = composed(strengths, how=how, name=name_of_folder(out_folder))
     steer.save(out_folder, force=force)
     names = labels(strengths)
-    for one, other in itertools.combinations(strengths, 2):
-        cosine = interference(one, other)
+    pairs = [
+        (one, other, interference(one, other)) for one, other in itertools.combinations(names, 2)
+    ]
+    if json_:
+        told = [{"steers": [names[a], names[b]], "cosine": cosine} for a, b, cosine in pairs]
+        recipe = {names[s]: value for s, value in strengths.items()}
+        print_json(
+            {
+                "out": str(out_folder),
+                "name": steer.name,
+                "rank": steer.rank,
+                "how": how,
+                "strengths": recipe,
+                "interference": told,
+            }
+        )
+        return
+    for one, other, cosine in pairs:
         # The sign that counts is of what is added, strengths included.
         together = cosine * (1 if strengths[one] * strengths[other] >= 0 else -1)
-        verdict = "add up" if together > 0 else "oppose"
+        verdict = "add up" if together > 0 else "oppose each other"
         verdict = "are unrelated" if abs(together) < 0.1 else verdict
         err.print(
             f"{escape(names[one])} and {escape(names[other])}: cosine of the maps {cosine:+.3f}; "

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.table import Table
 
-from .display import err, escape, hush_transformers, out, print_json, progress_bars
+from .display import err, escape, out, print_json, progress_bars
+from .opening import open_model
+from .options import MODEL, Device, Dtype, Force, Json, Model, Out
 
 FOLDER = Path("lmsteer-demo/sentiment")
 SHOWN = ("The film was", "My life is", "The food at the restaurant", "I think that")
@@ -18,17 +19,22 @@ STRENGTHS = (-3.0, 0.0, 3.0)
 
 
 def demo(
-    out_folder: Annotated[Path, typer.Option("--out", help="where to save the steer")] = FOLDER,
-    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
-    force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
-    json_: Annotated[
-        bool, typer.Option("--json", help="print the measured effect as JSON")
-    ] = False,
+    out_folder: Out = FOLDER,
+    model: Model = MODEL,
+    device: Device = None,
+    dtype: Dtype = None,
+    force: Force = False,
+    json_: Json = False,
 ) -> None:
-    """Train a sentiment steer, write at strengths -3, 0 and 3, and measure the difference."""
+    """Train a sentiment steer, write at strengths -3, 0 and 3, and measure the difference.
+
+    Nothing is needed but the package. The steer is saved to lmsteer-demo/sentiment where --out
+    names no other folder.
+
+    Example: lmsteer demo
+    """
     from ..generation import by_mix, generate
     from ..metrics import masked
-    from ..model import load_model
     from ..recipes import train
     from ..steer import read_provenance
     from ..storage import check_writable, measured
@@ -37,8 +43,7 @@ def demo(
     force = force or out_folder == FOLDER  # what the demo made before it may make again
     check_writable(out_folder, force=force)
     begun = time.perf_counter()
-    hush_transformers()
-    network, tokenizer = load_model(model)
+    network, tokenizer = open_model(model, device=device, dtype=dtype)
     examples = read_examples("bundled:sentiment")
     with progress_bars(quiet=json_) as progress:
         steer = train(network, tokenizer, examples, name="sentiment", progress=progress)
@@ -86,7 +91,7 @@ def demo(
         "strength",
         "positive by a word list (VADER)",
         "perplexity, unsteered model",
-        title=f"{rows[0]['texts']} continuations of neutral prompts a strength [95% interval]",
+        title=f"{rows[0]['texts']} continuations of neutral prompts per strength [95% interval]",
     )
     for row in rows:
         effect.add_row(f"{row['strength']:+g}", row["positive_text"], row["perplexity_text"])
@@ -94,7 +99,7 @@ def demo(
     place = escape(shlex.quote(str(out_folder)))
     out.print(
         f"\nSaved to {place} ({time.perf_counter() - begun:.0f} s in all). Type next:\n"
-        f"  lmsteer generate --steer {place}=-2,0,2 --prompt 'The weather'\n"
+        f"  lmsteer generate {place}=-2,0,2 --prompt 'The weather'\n"
         f"  lmsteer show {place}\n"
         "  lmsteer train your.csv --label stars --scale 1 5 --model gpt2 --out mine"
     )

@@ -3,71 +3,86 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
-import typer
 from rich.table import Table
 
-from ..errors import InputError
 from ..steer import labels, strength_texts
-from .display import escape, hush_transformers, out, print_json
-from .measured import measured, span
-from .strengths import check_different
+from .display import escape, out, print_json
+from .measured import measured, strengths_alone
+from .opening import open_model
+from .options import (
+    MODEL,
+    NEUTRAL,
+    SEED,
+    TOP_P,
+    BatchSize,
+    Count,
+    Device,
+    Dtype,
+    Figure,
+    High,
+    Json,
+    Low,
+    Measured,
+    Model,
+    Nucleus,
+    Points,
+    Prompts,
+    Samples,
+    Scorers,
+    Seed,
+    Tokens,
+    TopP,
+)
+from .prompts import read_files
+from .steers import read_mix
 
 
 def grid(
-    steer: Annotated[list[str], typer.Option(help="two of them: folders, shipped steers, Hub ids")],
-    low: Annotated[float, typer.Option("--from", help="lowest strength")] = -2.0,
-    high: Annotated[float, typer.Option("--to", help="highest strength")] = 2.0,
-    steps: Annotated[int, typer.Option(help="strengths of each")] = 5,
-    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
-    prompts: Annotated[
-        str, typer.Option(help="file of prompts, or bundled:neutral")
-    ] = "bundled:neutral",
-    count: Annotated[int, typer.Option(help="how many of the prompts, from the first")] = 50,
-    samples: Annotated[int, typer.Option(help="continuations of each prompt")] = 2,
-    tokens: Annotated[int, typer.Option(help="length of each, in tokens")] = 20,
-    top_p: Annotated[float, typer.Option(help="nucleus sampling")] = 0.9,
-    nucleus: Annotated[
-        str, typer.Option(help="whose likeliest tokens are kept: steered, or base (more fluent)")
-    ] = "steered",
-    scorer: Annotated[
-        list[str] | None, typer.Option(help="as in sweep; one for each steer tells most")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="another seed, other samples")] = 0,
-    figure: Annotated[
-        Path | None, typer.Option(help="draw it to this file (PNG, PDF, SVG)")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+    steer: Measured,
+    other_steer: Measured,
+    low: Low = None,
+    high: High = None,
+    points: Points = None,
+    model: Model = MODEL,
+    prompts: Prompts = None,
+    count: Count = 50,
+    samples: Samples = 2,
+    tokens: Tokens = 20,
+    top_p: TopP = TOP_P,
+    nucleus: Nucleus = "steered",
+    scorer: Scorers = None,
+    seed: Seed = SEED,
+    batch_size: BatchSize = 64,
+    figure: Figure = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
     """Mix two steers at every pair of strengths: does each still do its own work?
 
-    Example: lmsteer grid --steer sentiment --steer toxicity --scorer sentiment --scorer toxicity
+    NAME alone is measured at 5 points from -2 to 2. The prompts are the neutral ones of the
+    package where --prompts gives no others, and each text has exactly --tokens tokens. One scorer
+    per steer tells most.
+
+    Example: lmsteer grid sentiment detox --scorer sentiment --scorer toxicity --count 10
     """
     from ..figures import grid_figure
     from ..metrics import load_scorer
-    from ..model import load_model
     from ..steer import interference
-    from ..storage import load_steer
-    from ..text import read_prompts
 
-    if len(steer) != 2:
-        raise InputError(f"a grid is of two steers: give --steer twice, was: {steer}")
-    strengths = span(low, high, steps, "a grid")
+    specs = [steer, other_steer]
+    usual = (-2.0, 2.0, 5)
+    alone = strengths_alone(specs, "a grid", low=low, high=high, points=points, usual=usual)
     scorers = {name: load_scorer(name) for name in scorer or ["sentiment"]}
-    hush_transformers()
-    network, tokenizer = load_model(model, device=device, dtype=dtype)
-    one, other = (load_steer(name, network) for name in steer)
-    check_different(steer, [one, other])
+    network, tokenizer = open_model(model, device=device, dtype=dtype)
+    (one, across), (other, up) = read_mix(specs, network, alone=alone)
     names = labels([one, other])
-    pairs = [(a, b) for b in strengths for a in strengths]
+    pairs = [(a, b) for b in up for a in across]
     found = measured(
         network,
         tokenizer,
-        read_prompts(prompts)[:count],
+        read_files(prompts or [NEUTRAL], count),
         [{one: a, other: b} for a, b in pairs],
         scorers,
         worst=False,
@@ -77,12 +92,14 @@ def grid(
         top_p=top_p,
         nucleus=nucleus,
         seed=seed,
+        batch_size=batch_size,
     )
     measures = [row for _, row in found]
-    lines = [measures[start : start + steps] for start in range(0, len(measures), steps)]
+    width = len(across)
+    lines = [measures[start : start + width] for start in range(0, len(measures), width)]
     shown = [*scorers, "perplexity"]
     if figure is not None:
-        grid_figure(figure, (names[one], names[other]), strengths, lines, shown)
+        grid_figure(figure, (names[one], names[other]), (across, up), lines, shown)
     cosine = interference(one, other)
     if json_:
         listed = [
@@ -94,13 +111,12 @@ def grid(
         ]
         print_json({"seed": seed, "cosine": cosine, "rows": listed})
         return
-    texts = strength_texts(strengths)
     for name in shown:
         corner = f"{escape(names[other])} \\ {escape(names[one])}"
-        table = Table(corner, *texts, title=escape(name))
-        for text, line in zip(reversed(texts), reversed(lines), strict=True):
+        table = Table(corner, *strength_texts(across), title=escape(name))
+        for text, line in zip(reversed(strength_texts(up)), reversed(lines), strict=True):
             table.add_row(text, *(f"{row[name].value:.3g}" for row in line))
         out.print(table)
-    out.print(f"cosine of the maps: {cosine:+.3f}; {len(found[0][0])} texts a pair")
+    out.print(f"cosine of the maps: {cosine:+.3f}; {len(found[0][0])} texts per pair")
     if figure is not None:
         out.print(f"figure: {escape(str(figure))}")

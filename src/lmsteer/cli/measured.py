@@ -11,11 +11,43 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..steer import Steer, StrengthWarning
 from .display import progress_bars
-from .strengths import tell_prompts
+from .steers import parse, tell_prompts
 
 if TYPE_CHECKING:
     from ..generation import Generation
     from ..metrics import Estimate, Scorer
+
+
+def strengths_alone(
+    specs: Sequence[str],
+    what: str,
+    *,
+    low: float | None,
+    high: float | None,
+    points: int | None,
+    usual: tuple[float, float, int],
+) -> list[float]:
+    """The strengths of a steer that is given by its name alone.
+
+    Args:
+        specs: ``NAME`` or ``NAME=STRENGTHS``, all that are given.
+        what: What is made of them, for messages.
+        low: ``--from``, if it is given.
+        high: ``--to``, if it is given.
+        points: ``--points``, if it is given.
+        usual: The three where they are not given.
+
+    Raises:
+        InputError: An option is given, and every steer has strengths of its own; see also `span`.
+    """
+    asked = (low, high, points)
+    if all(parse(spec)[1] for spec in specs) and any(value is not None for value in asked):
+        raise InputError(
+            "--from, --to and --points choose the strengths of a steer that is given by its name "
+            f"alone; were given with: {' '.join(specs)}"
+        )
+    low, high = (usual[i] if (v := asked[i]) is None else v for i in (0, 1))
+    return span(low, high, usual[2] if points is None else points, what)
 
 
 def span(low: float, high: float, steps: int, what: str) -> list[float]:
@@ -27,15 +59,15 @@ def span(low: float, high: float, steps: int, what: str) -> list[float]:
     """
     if steps < 2 or not -math.inf < low < high < math.inf:
         raise InputError(
-            f"{what} needs --from below --to and at least 2 --steps, was: {low}, {high}, {steps}"
+            f"{what} needs --from below --to and at least 2 --points, was: {low}, {high}, {steps}"
         )
     # Exactly, as the numbers are written: 0.1 + 0.2 is 0.3.
     first, whole = Fraction(str(low)), Fraction(str(high)) - Fraction(str(low))
     found = [float(first + whole * i / (steps - 1)) for i in range(steps)]
     if len(set(found)) < steps:
         raise InputError(
-            f"{what} of {steps} steps needs {steps} different strengths, and {low} and {high} lie "
-            "too near to each other for that; give fewer --steps"
+            f"{what} of {steps} points needs {steps} different strengths, and {low} and {high} lie "
+            "too near to each other for that; give fewer --points"
         )
     return found
 

@@ -6,61 +6,77 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InputError
-from .display import err, escape, hush_transformers, print_json, progress_bars
+from .display import err, escape, print_json, progress_bars
+from .opening import open_model
+from .options import MODEL, SEED, Device, Dtype, Json, Model, Samples, Seed, Tokens
+from .prompts import read_files
+from .steers import find_steer, parse, read_mix
 
 
 def push(
-    steer: Annotated[str, typer.Argument(help="a folder or a shipped steer")],
-    to: Annotated[str, typer.Option("--to", help="repository on the Hub: user/name")],
-    model: Annotated[
-        str | None, typer.Option(help="the model it is for, to write samples for the card")
+    steer: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[=STRENGTHS]",
+            help="A steer: a folder, or one that comes with the model. With strengths, such as "
+            "sentiment=-2,0,2, the card shows samples written at them.",
+            show_default=False,
+        ),
+    ],
+    repo: Annotated[
+        str,
+        typer.Option("--repo", help="The repository on the Hub: user/name.", show_default=False),
+    ],
+    model: Model = MODEL,
+    samples: Samples = 2,
+    tokens: Tokens = 30,
+    seed: Seed = SEED,
+    private: Annotated[
+        bool | None,
+        typer.Option(
+            "--private/--public",
+            help="Who sees a repository that is made anew.  [default: what your account says]",
+        ),
     ] = None,
-    strength: Annotated[
-        list[str] | None, typer.Option(help="of samples, several times  [default: -2, 0, 2]")
+    revision: Annotated[
+        str | None, typer.Option(help="The branch to write to.  [default: the main branch]")
     ] = None,
-    samples: Annotated[int, typer.Option(help="texts a strength")] = 2,
-    private: Annotated[bool | None, typer.Option(help="of a repository made anew")] = None,
-    revision: Annotated[str | None, typer.Option(help="branch to write to")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="print the address as JSON")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    json_: Json = False,
 ) -> None:
-    """Put a steer on the Hugging Face Hub, with a model card; log in with hf auth login first.
+    """Put a steer on the Hugging Face Hub, with a model card; log in first: hf auth login.
 
-    With --model the card shows samples, offensive words masked. Any command takes the result as
-    user/name wherever it takes a steer.
+    Any command then takes it as user/name. In samples on the card offensive words are masked; the
+    model is loaded for samples alone.
 
-    Example: lmsteer push sentiment --to user/sentiment-gpt2 --model gpt2
+    Example: lmsteer push sentiment=-2,0,2 --repo user/sentiment-gpt2 --model gpt2
     """
     from ..generation import generate
     from ..metrics import masked
-    from ..model import load_model
-    from ..steer import resolve_strength
-    from ..storage import load_steer, push_steer, read_steer
-    from ..text import read_prompts
+    from ..storage import push_steer
 
-    if strength and model is None:
-        raise InputError("samples need the model: give it with --model")
+    name, wanted = parse(steer)
     shown: list[tuple[float, str]] = []
-    if model is None:
-        found = read_steer(steer)
+    if not wanted:
+        found = find_steer(name, model)
     else:
-        hush_transformers()
-        network, tokenizer = load_model(model)
-        found = load_steer(steer, network)
-        wanted = [resolve_strength(found, s) for s in strength or ("-2", "0", "2")]
+        network, tokenizer = open_model(model, device=device, dtype=dtype)
+        ((found, strengths),) = read_mix([steer], network)
         with progress_bars(quiet=json_) as progress:
             records = generate(
                 network,
                 tokenizer,
-                read_prompts("bundled:neutral")[:samples],
-                strengths=[{found: s} for s in wanted],
-                max_new_tokens=30,
+                read_files(["bundled:neutral"], samples),
+                strengths=[{found: s} for s in strengths],
+                max_new_tokens=tokens,
                 top_p=0.9,
+                seed=seed,
                 progress=progress,
             )
-        shown = [(wanted[r.mix], masked(r.prompt + r.text)) for r in records]
+        shown = [(strengths[r.mix], masked(r.prompt + r.text)) for r in records]
     address = push_steer(
-        found, to, private=private, revision=revision, samples=sorted(shown, key=lambda s: s[0])
+        found, repo, private=private, revision=revision, samples=sorted(shown, key=lambda s: s[0])
     )
     if json_:
         print_json({"address": address})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from .display import escape, hush_transformers, out, print_json, progress_bars
+from .options import SEED, Figures, Json, Seed
 
 if TYPE_CHECKING:
     from ..research.theory import Part
@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 def theory(
     only: Annotated[
         list[str] | None,
-        typer.Option(help="exact, composition, softmax, swb or learning; may be given again"),
+        typer.Option(
+            help="A part to check: exact, composition, softmax, swb or learning. May be given "
+            "several times.  [default: all parts]"
+        ),
     ] = None,
-    folder: Annotated[
-        Path | None, typer.Option("--out", help="draw a figure of each part into this folder")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="the first seed: other languages, other samples")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="print all numbers as JSON")] = False,
+    figures: Figures = None,
+    seed: Seed = SEED,
+    json_: Json = False,
 ) -> None:
-    """Check the theory: a change of style is a linear map of the word embeddings. Or where not.
+    """Check the theory: where a change of style is a linear map of the word embeddings.
 
-    On languages of hidden Markov models, where all probabilities are known. "exact": one W is the
-    change of style, and each assumption it needs. "composition": two styles, as product and sum of
-    maps. "softmax": how near W comes under a real head. "swb": what one offset a word cannot do.
-    "learning": a small transformer and lmsteer.train, against the truth. About a minute in all.
-    Exits with 1 when a check fails. docs/theory.md walks through it.
+    The languages are hidden Markov models, where all probabilities are known. exact: one map W is
+    the change of style, under each assumption that it needs. composition: two styles, as the
+    product and as the sum of maps. softmax: how near W comes under a softmax head. swb: what one
+    offset per word cannot do. learning: a small transformer and lmsteer.train, against the truth.
+    All parts take about a minute. The command exits with 1 when a check fails. docs/theory.md
+    explains each part.
 
-    Example: lmsteer theory --only exact --only softmax --out figures
+    Example: lmsteer theory --only exact --only softmax --figures figures
     """
     from ..figures import check_matplotlib
     from ..research.theory import PARTS, draw
@@ -46,17 +48,17 @@ def theory(
         raise InputError(f"--only must be one of {', '.join(PARTS)}; was: {', '.join(unknown)}")
     if seed < 0:
         raise InputError(f"--seed must be at least 0, was: {seed}")
-    if folder is not None:
-        check_matplotlib()  # a missing matplotlib is told before the work, not after
-        folder.mkdir(parents=True, exist_ok=True)
+    if figures is not None:
+        check_matplotlib()  # say that matplotlib is missing before the work, not after
+        figures.mkdir(parents=True, exist_ok=True)
     hush_transformers()
     parts = []
     for name in dict.fromkeys(chosen):
         with progress_bars(quiet=json_) as progress:
             part = PARTS[name](seed, progress=progress)
         parts.append(part)
-        if folder is not None:
-            draw(part, folder / f"{name}.png")
+        if figures is not None:
+            draw(part, figures / f"{name}.png")
         if not json_:
             _show(part)
     passed = all(part.passed for part in parts)
@@ -66,8 +68,8 @@ def theory(
             for part in parts
         ]
         print_json({"seed": seed, "passed": passed, "parts": told})
-    elif folder is not None:
-        out.print(f"figures: {escape(str(folder))}")
+    elif figures is not None:
+        out.print(f"figures: {escape(str(figures))}")
     if not passed:
         raise typer.Exit(1)
 

@@ -4,112 +4,158 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError
-from ..model import load_model
-from ..steer import Steer, check_name, name_of_folder, read_provenance, unique_file_names
+from ..steer import Steer, check_name, name_of_folder
 from ..storage import check_writable, measured, working
 from ..text import read_examples
-from .display import err, escape, hush_transformers, print_json, progress_bars
+from .display import err, escape, print_json
+from .opening import open_model
+from .options import (
+    MODEL,
+    SEED,
+    Calibrate,
+    Chat,
+    Device,
+    Dtype,
+    Force,
+    Json,
+    Label,
+    Model,
+    Out,
+    Rank,
+    Scale,
+    Seed,
+    SteerName,
+    Where,
+)
+from .training import describe, fit_steers, folders_of, for_self_training
 
 
 def train(
     data: Annotated[
-        str, typer.Argument(help="JSONL, CSV or TSV file, - (stdin), hf:NAME, bundled:sentiment")
-    ],
-    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the steer to")],
-    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
-    name: Annotated[
-        str | None, typer.Option(help="name of the steer; the folder's by default")
-    ] = None,
-    text: Annotated[str, typer.Option(help="column of the text")] = "text",
-    label: Annotated[
-        list[str],
-        typer.Option(
-            help="column of the label; given again for more styles, learned together, each "
-            "written to its own folder under --out"
+        str,
+        typer.Argument(
+            help="The labelled texts: a JSONL, CSV or TSV file, - for standard input, hf:NAME for "
+            "a data set of the Hub, or bundled:sentiment."
         ),
-    ] = ["label"],  # noqa: B006
-    prompt_column: Annotated[str | None, typer.Option(help="column of the prompt")] = None,
-    positive: Annotated[str | None, typer.Option(help="class that stands for +1")] = None,
-    negative: Annotated[str | None, typer.Option(help="class that stands for -1")] = None,
-    scale: Annotated[
-        tuple[float, float] | None, typer.Option(help="lowest and highest grade, e.g. --scale 0 4")
+    ],
+    out_folder: Out,
+    model: Model = MODEL,
+    name: SteerName = None,
+    text_column: Annotated[str, typer.Option(help="The column of the text.")] = "text",
+    label: Label = ["label"],  # noqa: B006
+    prompt_column: Annotated[
+        str | None,
+        typer.Option(help="The column of the prompt, which is read and not learned from."),
     ] = None,
-    format_: Annotated[str | None, typer.Option("--format", help="jsonl, csv or tsv")] = None,
-    split: Annotated[str, typer.Option(help="split of a hf: data set")] = "train",
+    positive: Annotated[
+        str | None, typer.Option(help="The class that stands for +1, where labels are classes.")
+    ] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="The class that stands for -1, where labels are classes.")
+    ] = None,
+    scale: Scale = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="The format of the data: jsonl, csv or tsv.  [default: by the file's name]",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="The split of a data set of the Hub.")] = "train",
     solver: Annotated[
-        str, typer.Option(help="convex, cached, or paper (the official recipe)")
-    ] = "convex",
-    site: Annotated[
-        str, typer.Option(help="output, or input: how text is read (gradients through the model)")
-    ] = "output",
-    where: Annotated[
         str,
         typer.Option(
-            help="at the input site: all, or prompt (the prompt column alone); the steer then "
-            "acts on prompts alone wherever it is used"
+            help="How the map is found: convex; cached (Adam on stored states); or paper (the "
+            "official recipe)."
         ),
-    ] = "all",
+    ] = "convex",
+    site: Annotated[
+        str,
+        typer.Option(
+            help="Where the map acts: output, before the head; or input, on the word embeddings, "
+            "which changes how text is read and takes gradients through the model."
+        ),
+    ] = "output",
+    where: Where = "all",
     checkpointing: Annotated[
-        bool, typer.Option(help="at the input site: less memory, a third more time")
+        bool,
+        typer.Option(
+            "--checkpointing", help="At the input site: use less memory and a third more time."
+        ),
     ] = False,
-    rank: Annotated[
-        int | None, typer.Option(help="columns to keep; as few as do, by default")
+    rank: Rank = None,
+    steps: Annotated[
+        int | None, typer.Option(help="How many steps the optimiser takes at most.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="at most so many optimiser steps")] = None,
-    weight: Annotated[str, typer.Option(help="what counts the same: token or text")] = "token",
-    balance: Annotated[bool, typer.Option(help="even out the classes")] = False,
-    chat: Annotated[
-        bool, typer.Option(help="prompts are a user's turns, texts the answers of a chat model")
+    weight: Annotated[
+        str, typer.Option(help="What counts the same in the loss: each token, or each text.")
+    ] = "token",
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Count both classes the same, whatever their sizes.")
     ] = False,
-    domain: Annotated[bool, typer.Option(help="learn what all texts share, apart")] = True,
-    calibrate: Annotated[bool, typer.Option(help="measure what each strength costs")] = True,
-    seed: Annotated[int, typer.Option(help="of the solvers cached and paper")] = 0,
-    held_out: Annotated[float, typer.Option(help="share of the texts to stop and report on")] = 0.1,
+    chat: Chat = False,
+    domain: Annotated[
+        bool,
+        typer.Option(help="Learn what all texts share as a part of its own, the domain part."),
+    ] = True,
+    calibrate: Calibrate = True,
+    seed: Seed = SEED,
+    held_out: Annotated[
+        float,
+        typer.Option(help="Which share of the texts is held out, to stop by and to report on."),
+    ] = 0.1,
     memory: Annotated[
-        float, typer.Option(help="GiB of hidden states held in memory where no file can be kept")
+        float,
+        typer.Option(
+            help="How many GiB of hidden states are kept in memory where no file can be written."
+        ),
     ] = 4.0,
     self_train: Annotated[
         bool,
         typer.Option(
             "--self-train",
-            help="learn also from what the model writes, labelled by a judge: a stronger style "
-            "for the same fluency, in several times the time",
+            help="Learn also from what the model itself writes, labelled by a judge: a stronger "
+            "style for the same fluency, in several times the time.",
         ),
     ] = False,
     judge: Annotated[
         str | None,
         typer.Option(
-            help="with --self-train: a scorer as sweep takes it  [default: n-grams of the data]"
+            help="With --self-train: what labels the model's own texts, any scorer that sweep "
+            "takes.  [default: n-grams learned from the data]"
         ),
     ] = None,
     own_texts: Annotated[
-        int, typer.Option(help="with --self-train: how many the model writes")
+        int, typer.Option(help="With --self-train: how many texts the model writes.")
     ] = 12_000,
     resume: Annotated[
-        bool, typer.Option(help="go on with an interrupted training, kept inside OUT")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a training to the same --out that was interrupted."
+        ),
     ] = False,
     fast: Annotated[
-        bool, typer.Option(help="bf16 where the hardware has it; --no-fast is float32 throughout")
+        bool,
+        typer.Option(help="Compute in bf16 where the hardware has it, or in float32 throughout."),
     ] = True,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
-    force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="print the record as JSON")] = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    force: Force = False,
+    json_: Json = False,
 ) -> None:
-    """Learn a steer from labelled text: a row a text, labels in -1..1.
+    """Learn a steer from labelled texts: one text per row, with a label from -1 to 1.
 
-    Example: lmsteer train reviews.csv --label stars --scale 1 5 --model gpt2 --out sentiment
+    On several GPUs or machines, start it by accelerate launch -m lmsteer.cli train ...: each
+    process reads its share, and the steer is the same. After Ctrl-C or a kill the same command
+    with --resume goes on; at most 16 batches of texts are read again.
 
-    On several GPUs or machines: accelerate launch -m lmsteer.cli train ... (each process reads its
-    share; the steer is the same). Interrupted by Ctrl-C or a kill, the same command with --resume
-    goes on; at most 16 batches of texts are read again.
+    Example: lmsteer train bundled:sentiment --out sentiment
     """
     from ..states import joined
 
@@ -120,14 +166,14 @@ def train(
     name = check_name(name or name_of_folder(out_folder))
     folders = [out_folder]
     if len(label) > 1:
-        folders = [out_folder / column for column in _folders_of(label)]
+        folders = [out_folder / column for column in folders_of(label)]
     for folder in folders:
         check_writable(folder, force=force)
     with contextlib.ExitStack() as several:
         processes = several.enter_context(joined())
         examples = read_examples(
             data,
-            text=text,
+            text=text_column,
             label=label[0] if len(label) == 1 else label,
             prompt=prompt_column,
             positive=positive,
@@ -136,8 +182,7 @@ def train(
             format=format_,
             split=split,
         )
-        hush_transformers()
-        network, tokenizer = load_model(model, device=device, dtype=dtype)
+        network, tokenizer = open_model(model, device=device, dtype=dtype)
         work = several.enter_context(working(out_folder, owner=processes.rank == 0))
         options: dict[str, Any] = {
             "rank": rank,
@@ -161,12 +206,16 @@ def train(
             "calibrate": calibrate and processes.rank == 0,
         }
         if self_train:
-            options = _for_self_training(options, judge, own_texts)
-        steers = _fit(network, tokenizer, examples, name, label, options, json_)
+            options = for_self_training(options, judge, own_texts)
+        steers = fit_steers(network, tokenizer, examples, name, label, options, quiet=json_)
         if processes.rank > 0:
             return
         for steer, folder in zip(steers, folders, strict=True):
             steer.save(folder, force=force)
+    _report(steers, folders, model, json_=json_)
+
+
+def _report(steers: list[Steer], folders: list[Path], model: str, *, json_: bool) -> None:
     if json_:
         told = [
             {"out": str(folder), **steer.record, **measured(steer)}
@@ -177,89 +226,5 @@ def train(
     for steer, folder in zip(steers, folders, strict=True):
         describe(steer)
         err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
-    command = ["lmsteer", "generate", "--model", model, "--steer", f"{folders[0]}=2"]
+    command = ["lmsteer", "generate", f"{folders[0]}=2", "--model", model]
     err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)
-
-
-def _folders_of(columns: list[str]) -> list[str]:
-    """The folder of each label column's steer, which is named after the column.
-
-    Raises:
-        InputError: A column given twice, or one whose name a steer cannot have.
-    """
-    for column in columns:
-        check_name(column, "the name of a label column, which names its steer,")
-    if len(set(columns)) < len(columns):
-        raise InputError(f"each label column is given once, were: {', '.join(map(repr, columns))}")
-    return unique_file_names(columns)
-
-
-def _fit(
-    network: Any,
-    tokenizer: Any,
-    examples: list[Any],
-    name: str,
-    label: list[str],
-    options: dict[str, Any],
-    json_: bool,
-) -> list[Any]:
-    from ..recipes import self_train as fit_both
-    from ..recipes import train as fit
-    from ..recipes import train_jointly
-    from ..states import workers
-
-    try:
-        with progress_bars(quiet=json_ or workers().rank > 0) as progress:
-            options = {**options, "progress": progress}
-            if len(label) == 1:
-                if "judge" in options:
-                    return [fit_both(network, tokenizer, examples, name=name, **options)]
-                return [fit(network, tokenizer, examples, name=name, **options)]
-            return train_jointly(network, tokenizer, examples, label, **options)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command with --resume goes on")
-        raise typer.Exit(130) from None
-
-
-def _for_self_training(options: Mapping[str, Any], judge: str | None, texts: int) -> dict[str, Any]:
-    """The options of `self_train`.
-
-    Raises:
-        InputError: What it cannot do.
-    """
-    from ..metrics import load_scorer
-    from ..recipes import OPTIONS
-
-    plain = {"solver": "convex", "site": "output", "chat": False, "steps": None, "resume": False}
-    plain |= {"where": "all", "checkpointing": False}
-    for name, value in plain.items():
-        if options[name] != value:
-            raise InputError(f"--self-train does not go with --{name}")
-    kept = {name: options[name] for name in (*OPTIONS, "seed", "calibrate") if name in options}
-    return {**kept, "judge": load_scorer(judge) if judge else None, "texts": texts}
-
-
-def describe(steer: Steer) -> None:
-    """Say how a steer was made in a few lines, with what a user should know of the data."""
-    told = read_provenance(steer.record)
-    if (data := told.data) is None:
-        return
-    err.print(
-        f"{data.texts} texts ({data.positive} positive, {data.negative} negative, "
-        f"{data.neutral} neutral), {data.tokens} target tokens, {told.seconds:.1f} s"
-    )
-    if data.truncated:
-        err.print(f"[yellow]{data.truncated} texts were cut to the model's context[/]")
-    if data.skipped:
-        err.print(f"[yellow]{data.skipped} texts have no token to learn from, and were left out[/]")
-    few, many = sorted((data.positive, data.negative))
-    if few and many > 3 * few and not told.balance:
-        err.print("[yellow]the classes are uneven; --balance evens them out[/]")
-    if steer.calibration is not None:
-        low, high = steer.calibration.safe
-        err.print(f"strengths from {low:+.2f} to {high:+.2f} keep the text fluent")
-    if held_out := told.held_out:
-        err.print(
-            f"held-out NLL {held_out.nll_base:.3f} -> {held_out.nll:.3f} nats per token "
-            f"({held_out.tokens} tokens)"
-        )

@@ -7,55 +7,77 @@ from typing import Annotated
 
 import typer
 
-from .display import err, escape, hush_transformers, print_json, progress_bars
+from ..errors import InputError
+from .display import err, escape, print_json, progress_bars
+from .opening import open_model
+from .options import MODEL, Calibrate, Device, Dtype, Force, Json, Label, Model, Name, Out, Scale
+from .steers import read_name
 
 
 def transfer(
-    steer: Annotated[str, typer.Argument(help="a folder, a shipped steer or a Hub id")],
-    to: Annotated[str, typer.Option("--to", help="model to carry it to: a folder or a Hub id")],
-    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the steer to")],
-    model: Annotated[str, typer.Option(help="model it was learned on")] = "bundled",
+    name: Name,
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            help="The model to carry the steer to: bundled, bundled-small, a local folder, or a "
+            "Hub id.",
+            show_default=False,
+        ),
+    ],
+    out_folder: Out,
+    model: Model = MODEL,
     form: Annotated[
-        str, typer.Option(help="states, two-sided, inverse, weighted or transpose (the paper's)")
+        str,
+        typer.Option(
+            help="How the models are aligned: states, two-sided, inverse, weighted, or transpose "
+            "(the paper's)."
+        ),
     ] = "states",
     texts: Annotated[
-        Path | None, typer.Option(help="texts, a line each, that both read  [default: sampled]")
+        Path | None,
+        typer.Option(
+            help="A file of texts, one per line, that both models read.  [default: texts that the "
+            "models write]"
+        ),
     ] = None,
     refine: Annotated[
-        str | None, typer.Option(help="labelled examples (some 30) to refine on, as for train")
+        str | None,
+        typer.Option(
+            help="A file of labelled texts, some 30, to refine the steer on, in any form that "
+            "train takes; --label and --scale are about it."
+        ),
     ] = None,
-    label: Annotated[str, typer.Option(help="column of the label in --refine")] = "label",
-    scale: Annotated[
-        tuple[float, float] | None, typer.Option(help="lowest and highest label in --refine")
-    ] = None,
-    calibrate: Annotated[
-        bool, typer.Option(help="measure what strengths cost on the target")
-    ] = True,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, cpu or auto")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or auto")] = None,
-    force: Annotated[bool, typer.Option(help="replace a steer that is already there")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+    label: Label = ["label"],  # noqa: B006
+    scale: Scale = None,
+    calibrate: Calibrate = True,
+    device: Device = None,
+    dtype: Dtype = None,
+    force: Force = False,
+    json_: Json = False,
 ) -> None:
-    """Carry a steer to another model, without training or refined on a few examples.
+    """Carry a steer from one model to another, without training or refined on a few texts.
 
-    Example: lmsteer transfer sentiment --to gpt2-large --model gpt2 --out sentiment-large
+    --model is the model that the steer was learned on.
+
+    Example: lmsteer transfer sentiment --target bundled-small --out sentiment-small
     """
     from ..alignment import transfer as carried
-    from ..model import load_model
     from ..steer import read_provenance
-    from ..storage import check_writable, load_steer
+    from ..storage import check_writable
     from ..text import read_examples, read_prompts
 
+    if len(label) != 1:
+        raise InputError(f"a steer is refined on one column of labels, got {len(label)} --label")
     check_writable(out_folder, force=force)
-    hush_transformers()
-    examples = read_examples(refine, label=label, scale=scale) if refine else None
-    source = load_model(model, device=device, dtype=dtype)
-    target = load_model(to, device=device, dtype=dtype)
+    examples = read_examples(refine, label=label[0], scale=scale) if refine else None
+    source = open_model(model, device=device, dtype=dtype)
+    goal = open_model(target, device=device, dtype=dtype)
     with progress_bars(quiet=json_) as progress:
         found = carried(
             source,
-            target,
-            load_steer(steer, source[0]),
+            goal,
+            read_name(name, source[0]),
             form=form,
             texts=read_prompts(texts) if texts else None,
             examples=examples,
@@ -70,6 +92,6 @@ def transfer(
     fits = ", ".join(f"{k} {v['explained']:.0%}" for k, v in facts["fits"].items())
     err.print(
         f"{facts['shared_words']} words shared; held-out variance explained: {fits}; scaled by "
-        f"{facts['scaled_by']:.3g} to the source's divergence at strength 1"
+        f"{facts['scaled_by']:.3g} so that strength 1 diverges from the model as on the source"
     )
     err.print(f"[bold]{escape(str(out_folder))}[/]: {escape(repr(found))}")

@@ -130,7 +130,7 @@ def _start(stretch: torch.Tensor, whole: torch.Tensor) -> int:
     """The number of the row of `whole` at which a view of it starts."""
     if stretch.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         raise UnsupportedError(
-            "this vLLM hands the hidden states of prompts on as copies, so the rows' requests "
-            "is not known; steers were tested on vLLM 0.32"
+            "this vLLM hands the hidden states of prompts on as copies, so it is not "
+            "known which request each row belongs to; steers were tested on vLLM 0.32"
         )
     return (stretch.storage_offset() - whole.storage_offset()) // whole.stride(0)

@@ -113,8 +113,8 @@ class Slots:
         count = hidden.shape[0]
         if owners.shape[0] != count:
             raise UnsupportedError(
-                f"the engine computes scores for {count} rows where it announced {owners.shape[0]}, "
-                "so strengths cannot be told apart; this way of running is not supported with "
+                f"the engine computes scores for {count} rows and has announced "
+                f"{owners.shape[0]}, so strengths cannot be told apart; this way of running is not supported with "
                 "steers"
             )
         if count > self._base.shape[0]:

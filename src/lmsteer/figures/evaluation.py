@@ -65,7 +65,7 @@ def tradeoff_figure(
 def grid_figure(
     path: str | PathLike[str],
     names: tuple[str, str],
-    strengths: Sequence[float],
+    strengths: tuple[Sequence[float], Sequence[float]],
     rows: Sequence[Sequence[Mapping[str, Interval]]],
     shown: Sequence[str],
 ) -> None:
@@ -89,9 +89,8 @@ def grid_figure(
             for x, value in enumerate(line):
                 colour = "white" if value < middle else "black"
                 axis.text(x, y, f"{value:.3g}", ha="center", va="center", fontsize=7, color=colour)
-        ticks = strength_texts(strengths)
-        axis.set_xticks(range(len(ticks)), ticks)
-        axis.set_yticks(range(len(ticks)), ticks)
+        axis.set_xticks(range(len(strengths[0])), strength_texts(strengths[0]))
+        axis.set_yticks(range(len(strengths[1])), strength_texts(strengths[1]))
         axis.set_xlabel(figure_text(names[0]))
         axis.set_ylabel(figure_text(names[1]))
         axis.set_title(figure_text(name), fontsize=10)

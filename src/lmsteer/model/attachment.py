@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..steer import Site, Steer, resolve_strength, warn_past_range
 from .hooks import Hook, before
 from .identity import check_fit
-from .positions import Part, Phase, Where, check_parts, check_where
+from .positions import Part, PositionTracker, Where, check_parts, check_where
 from .stack import stack
 from .tables import head_of, input_tables
 from .terms import Term
@@ -109,8 +109,8 @@ class Attachment:
         if not self.strengths:
             return
         check_parts(model, ((steer.site, part) for steer, part in self.where.items()))
-        inside, phase = unwrap(model), Phase(model)
-        watch = Watch(inside, phase, self.strengths, self.where)
+        inside, tracker = unwrap(model), PositionTracker(model)
+        watch = Watch(inside, tracker, self.strengths, self.where)
         self._undo.append(before(inside, watch.before, with_kwargs=True))
         try:
             for (site, part), steers in self._groups():
@@ -119,7 +119,7 @@ class Attachment:
                 )
                 watch.over(modules)
                 wanted = {steer: self.strengths[steer] for steer in steers}
-                self._undo.append(Term(stack(wanted), site, part, phase, expand, modules))
+                self._undo.append(Term(stack(wanted), site, part, tracker, expand, modules))
         except BaseException:
             self.detach()
             raise

@@ -37,7 +37,7 @@ def check_where(where: object) -> None:
         )
 
 
-class Phase:
+class PositionTracker:
     """Which positions of the current forward call are prompt, and which are response."""
 
     def __init__(self, model: nn.Module) -> None:

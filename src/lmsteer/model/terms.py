@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, MismatchError
 from ..steer import Site, change
 from .hooks import Hook, after, before
-from .positions import Part, Phase
+from .positions import Part, PositionTracker
 from .stack import Stack
 
 
@@ -27,7 +27,7 @@ class Term:
     stack: Stack
     site: Site
     where: Part | Tensor
-    phase: Phase
+    tracker: PositionTracker
     expand: int
     modules: InitVar[list[nn.Module]]
     thread: int = field(default_factory=threading.get_ident)
@@ -62,7 +62,7 @@ class Term:
     def delta(self, hidden: Float[Tensor, "batch *seq dim"]) -> Tensor | None:
         """The change of each row of `hidden`; None if no row changes."""
         length = hidden.shape[1] if hidden.ndim == 3 else 1
-        mask = self.phase.mask(self.where, self.site, length, hidden.shape[0])
+        mask = self.tracker.mask(self.where, self.site, length, hidden.shape[0])
         if mask is False:
             return None
         stack = self._cast(hidden)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, MismatchError
 from ..steer import Steer
-from .positions import Part, Phase
+from .positions import Part, PositionTracker
 from .wrappers import plain_layer, unwrap
 
 _Seat = tuple[tuple[str, ...], nn.Module, torch.Size]
@@ -24,13 +24,13 @@ class Watch:
 
     Args:
         model: The model itself, not a wrapper.
-        phase: What notes every forward call.
+        tracker: What notes every forward call.
         strengths: The strengths of the steers that act.
         where: The positions that each steer acts on.
     """
 
     model: nn.Module
-    phase: Phase
+    tracker: PositionTracker
     strengths: Mapping[Steer, float | Tensor]
     where: Mapping[Steer, Part | Tensor]
 
@@ -58,7 +58,7 @@ class Watch:
             now = plain_layer(module).weight.shape
             if now != shape:
                 raise MismatchError(_changed(path, f"went from {tuple(shape)} to {tuple(now)}"))
-        self.phase.watch(args, kwargs)
+        self.tracker.watch(args, kwargs)
 
 
 def _paths(module: nn.Module, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], nn.Module]]:

@@ -36,7 +36,7 @@ class Keep:
     key: Mapping[str, Any] = field(default_factory=dict)
 
 
-class RowStore:
+class CachedRows:
     """The rows of one pass: the `tensor` to write to, and the number of batches that are done."""
 
     def __init__(

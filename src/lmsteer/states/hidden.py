@@ -24,7 +24,7 @@ from ..model import (
     read_hidden,
 )
 from ..text import Batch, Encoded, batch_texts, pad_batch
-from .cache import Keep, RowStore
+from .cache import CachedRows, Keep
 from .processes import ONE_PROCESS, Workers
 from .progress import Progress
 from .states import States
@@ -72,7 +72,7 @@ def read_states(
     if not len(encoded):
         raise InputError("no text has a token to learn from: each needs at least two tokens")
     to = head_device(model)
-    rows = RowStore(keep or Keep(), shape, dtype, to, f"{workers.rank}of{workers.size}")
+    rows = CachedRows(keep or Keep(), shape, dtype, to, f"{workers.rank}of{workers.size}")
     done = rows.done
     try:
         with evaluating(model), torch.inference_mode(), autocast(device, fast):

@@ -96,9 +96,9 @@ def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:
     position = torch.arange(input_ids.shape[1])[None]
     is_target = mask.bool() & (position >= encoded.starts[text][:, None])
     batch = Batch(input_ids, mask, is_target, encoded.labels[text], text)
-    if encoded.sources is None:
+    if encoded.encoder_inputs is None:
         return batch
-    source_ids, source_mask = padded([encoded.sources[i] for i in texts], encoded.pad_id)
+    source_ids, source_mask = padded([encoded.encoder_inputs[i] for i in texts], encoded.pad_id)
     return replace(batch, source_ids=source_ids, source_mask=source_mask)
 
 

@@ -36,7 +36,8 @@ class Encoded:
         skipped: The number of texts without a target token (texts of one token, prompts that fill
             the context).
         pad_id: Any valid id; pads are masked.
-        sources: What the encoder of an encoder-decoder model reads: the prompt of each text.
+        encoder_inputs: The prompt of each text, which the encoder of an encoder-decoder model
+            reads; None for other models.
         unpredicted: The number of tokens of each text itself before its first target: 1 where
             nothing stands before the text from which its first token could be predicted.
     """
@@ -49,7 +50,7 @@ class Encoded:
     truncated: int
     skipped: int
     pad_id: int = 0
-    sources: list[list[int]] | None = None
+    encoder_inputs: list[list[int]] | None = None
     unpredicted: Sequence[int] = ()
 
     def __len__(self) -> int:
@@ -65,7 +66,9 @@ class Encoded:
             labels=self.labels[index],
             token_weights=self.token_weights[index],
             source=[self.source[i] for i in texts],
-            sources=None if self.sources is None else [self.sources[i] for i in texts],
+            encoder_inputs=None
+            if self.encoder_inputs is None
+            else [self.encoder_inputs[i] for i in texts],
             unpredicted=[self.unpredicted[i] for i in texts],
         )
 
@@ -162,9 +165,9 @@ def encode_pairs(
             starts.append(start)
             source.append(number)
             unpredicted.append(start - len(head))
-    sources = None
+    encoder_inputs = None
     if decoder_start is not None:
-        sources = encoder_ids(tokenizer, [prompts[i] for i in source], max_length=max_length)
+        encoder_inputs = encoder_ids(tokenizer, [prompts[i] for i in source], max_length=max_length)
     pad = getattr(tokenizer, "pad_token_id", None)
     begins, ones = torch.tensor(starts, dtype=torch.int64), torch.ones(len(ids))
     skipped = len(bodies) - len(ids)
@@ -177,7 +180,7 @@ def encode_pairs(
         truncated,
         skipped,
         pad or 0,
-        sources,
+        encoder_inputs,
         unpredicted,
     )
 

@@ -1,4 +1,4 @@
-"""`lmsteer export`: one file a form."""
+"""`lmsteer export`: one file per format."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from .peft import peft
 
 export = typer.Typer(
     name="export",
-    help="Take steers to other engines: a plain folder, a PEFT adapter, GGUF (docs/engines.md).",
+    help="Take steers to other engines: as a plain folder, a PEFT adapter, or GGUF files.\n\n"
+    "docs/engines.md says which engine takes which.\n\n"
+    "Example: lmsteer export folder sentiment=2 --out cheerful",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 export.command()(folder)
 export.command()(peft)

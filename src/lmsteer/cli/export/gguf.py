@@ -3,42 +3,48 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..display import err, escape, hush_transformers, print_json
+from ..display import err, escape, print_json
+from ..opening import open_weights
+from ..options import MODEL, Force, Json, Model, Out
+from ..steers import read_names
 
 
 def gguf(
-    steers: Annotated[list[str], typer.Argument(help="names of steers; each gets a file")],
-    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the files to")],
-    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            help="Steers, without strengths; each gets a file of its own.",
+            show_default=False,
+        ),
+    ],
+    out_folder: Out,
+    model: Model = MODEL,
     precision: Annotated[
-        str, typer.Option("--type", help="of the model's matrices: f32, f16, bf16 or q8_0")
+        str,
+        typer.Option("--type", help="The format of the model's matrices: f32, f16, bf16 or q8_0."),
     ] = "f16",
     base: Annotated[
-        bool, typer.Option(help="write the model too (Llama), not steers alone")
+        bool, typer.Option(help="Write the model too (Llama), or the steers alone.")
     ] = True,
-    force: Annotated[bool, typer.Option(help="replace an earlier export")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+    force: Force = False,
+    json_: Json = False,
 ) -> None:
     """Write GGUF files for llama.cpp: the model, and each steer as a LoRA scaled at run time.
 
-    Example: lmsteer export gguf sentiment detox --model bundled --out steered
+    Example: lmsteer export gguf sentiment detox --out steered
     """
-    from ...export import check_free, export_gguf, open_checkpoint
-    from ...storage import load_steer
-    from ..strengths import check_different
+    from ...export import check_free, export_gguf
 
     check_free(out_folder, force=force)
-    hush_transformers()
-    checkpoint = open_checkpoint(model)
-    found = [load_steer(name, checkpoint.model) for name in steers]
-    check_different(steers, found)
+    checkpoint = open_weights(model)
+    steers = read_names(names, checkpoint.model)
     facts = export_gguf(
-        checkpoint, found, out_folder, base=precision if base else None, force=force
+        checkpoint, steers, out_folder, base=precision if base else None, force=force
     )
     if json_:
         print_json(facts)

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from ..display import err, escape, hush_transformers, print_json
+from ..display import err, escape, print_json
+from ..opening import open_weights
+from ..options import MODEL, Fixed, Force, Json, Model, Out, Rank
+from ..steers import read_fixed
 from .steers import told
 
 
 def peft(
-    steers: Annotated[list[str], typer.Argument(help="NAME=STRENGTH, one or more")],
-    out_folder: Annotated[Path, typer.Option("--out", help="folder to write the adapter to")],
-    model: Annotated[str, typer.Option(help="bundled, a local folder or a Hub id")] = "bundled",
-    rank: Annotated[
-        int | None, typer.Option(help="keep so many directions  [default: all, exact]")
-    ] = None,
-    force: Annotated[bool, typer.Option(help="replace an earlier export")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+    steers: Fixed,
+    out_folder: Out,
+    model: Model = MODEL,
+    rank: Rank = None,
+    force: Force = False,
+    json_: Json = False,
 ) -> None:
     """Write a LoRA on the head, which PEFT and engines that read its adapters load.
 
     At adapter weight 1 the steers act at the strengths given; other weights scale them.
 
-    Example: lmsteer export peft sentiment=1 --model gpt2 --out sentiment-lora
+    Example: lmsteer export peft sentiment=1 --out sentiment-lora
     """
-    from ...export import TIED_NOTE, check_free, export_peft, open_checkpoint
-    from ..strengths import read_fixed
+    from ...export import TIED_NOTE, check_free, export_peft
 
     check_free(out_folder, force=force)
-    hush_transformers()
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_weights(model)
     mix = read_fixed(steers, checkpoint.model)
     facts = export_peft(checkpoint, mix, out_folder, rank=rank, force=force)
     if json_:

@@ -1,4 +1,4 @@
-"""What each export tells of the steers in it."""
+"""What each export says about the steers in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..display import err, escape
 
 
 def told(facts: dict[str, Any]) -> None:
-    """A line a steer."""
+    """Print one line per steer."""
     texts = strength_texts([fact["strength"] for fact in facts["steers"]])
     for fact, text in zip(facts["steers"], texts, strict=True):
         err.print(f"{escape(fact['name'])} at {text}; {fact['domain']}")

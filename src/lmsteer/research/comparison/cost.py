@@ -1,4 +1,4 @@
-"""What a method costs to fit and to write with: seconds, memory, time a token."""
+"""What a method costs to fit and to write with: seconds, memory, time per token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROUNDS = 3
 
 @dataclass
 class Used:
-    """Seconds, and MiB at the peak beyond what was in use before; None where it is not known."""
+    """Seconds, and the peak in MiB beyond what was in use before; None where it is not known."""
 
     seconds: float = 0.0
     mebibytes: float | None = None
@@ -33,7 +33,7 @@ class Used:
 
 @contextmanager
 def used(device: torch.device) -> Iterator[Used]:
-    """Measures the block. On a CPU memory is the process's, sampled 20 times a second (Linux)."""
+    """Measure the block. On a CPU the process's memory is read 20 times per second (Linux)."""
     found = Used()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -82,26 +82,22 @@ def decode_ratio(
     strength: float,
     **options: Any,
 ) -> float:
-    """Time to write at a strength, relative to the base model; medians of interleaved rounds."""
+    """The time to write at a strength, divided by the base model's; medians of several rounds."""
     device = input_device(model)
 
-    def clock(write: Callable[[], Any]) -> float:
+    def clock(write: Callable[..., Any], *given: Any, **sampling: Any) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         begun = time.perf_counter()
-        write()
+        write(model, tokenizer, prompts, *given, **sampling)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - begun
 
     times: tuple[list[float], list[float]] = ([], [])
-    for round_ in range(ROUNDS):
-        # Another seed each round: what a method has written before is not taken from its memory.
-        told = {**options, "seed": 1000 + round_}
-        times[0].append(
-            clock(lambda told=told: generate(model, tokenizer, prompts, **told))  # type: ignore[misc]
-        )
-        times[1].append(
-            clock(lambda told=told: method.generate(model, tokenizer, prompts, strength, **told))  # type: ignore[misc]
-        )
+    for number in range(ROUNDS):
+        # Another seed in each round, so that no method can reuse what it has written before.
+        sampling = {**options, "seed": 1000 + number}
+        times[0].append(clock(generate, **sampling))
+        times[1].append(clock(method.generate, strength, **sampling))
     return statistics.median(times[1]) / statistics.median(times[0])

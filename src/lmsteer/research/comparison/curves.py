@@ -1,4 +1,4 @@
-"""What a method reaches at a cost: its style against perplexity, read off between strengths."""
+"""What a method reaches at a given cost in perplexity, interpolated between strengths."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...metrics import Estimate
 
 @dataclass(frozen=True)
 class Point:
-    """One strength of one method: the style wanted, with its interval, and what it costs.
+    """One strength of one method: how much of the style it reaches, and what that costs.
 
     Args:
-        style: Higher is better, in [0, 1].
-        ratio: Perplexity relative to the base model's.
+        style: How much of the wanted style there is, in [0, 1].
+        ratio: The perplexity, divided by the base model's.
     """
 
     style: Estimate
@@ -27,9 +27,9 @@ def best_within(points: Sequence[Point], ratio: float) -> Estimate:
     """The best style at a perplexity ratio of at most `ratio`.
 
     Args:
-        points: By magnitude of the strength, the base model's first; between neighbours style and
-            the log of the perplexity are taken to go in a straight line.
-        ratio: The most that perplexity may rise, as a factor.
+        points: The points in the order of the strength's magnitude, the base model's first.
+            Between neighbours, style and the log of the perplexity are interpolated linearly.
+        ratio: The largest factor by which perplexity may rise.
 
     Returns:
         The best point, or crossing of `ratio`; its interval is the points' own, interpolated.

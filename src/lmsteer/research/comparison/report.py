@@ -14,7 +14,7 @@ from ...steer import told_apart
 from ...storage import write_file
 from ...text import code, figure_text, markdown
 from .curves import Point, best_within
-from .rows import Row
+from .rows import MethodRow
 
 RATIOS = (1.25, 1.5, 2.0)
 MARKERS = "os^Dv<>P"
@@ -24,9 +24,9 @@ class Goal(NamedTuple):
     """What is wanted of a method.
 
     Args:
-        sign: Of the strengths.
-        style: The figure that says how much of it there is, in [0, 1].
-        less: Whether less of that is wanted.
+        sign: The sign of the strengths that lead to the goal: 1 or -1.
+        style: The name of the figure that measures the style, in [0, 1].
+        less: Whether less of the style is wanted.
     """
 
     sign: int
@@ -34,13 +34,13 @@ class Goal(NamedTuple):
     less: bool
 
     @property
-    def told(self) -> str:
-        """The style that is drawn: more of it is better."""
+    def title(self) -> str:
+        """The name of what is drawn and listed: more of it is better."""
         return f"1 - {self.style}" if self.less else self.style
 
 
-def points(row: Row, goal: Goal) -> list[Point]:
-    """The base model, then each strength of the goal's sign by magnitude."""
+def points(row: MethodRow, goal: Goal) -> list[Point]:
+    """The points of a curve: the base model, then each strength of the goal's sign, rising."""
     base = row.base["perplexity"].value
 
     def point(figures: Mapping[str, Estimate]) -> Point:
@@ -58,11 +58,11 @@ def points(row: Row, goal: Goal) -> list[Point]:
 def write_report(
     folder: Path,
     title: str,
-    rows: Sequence[Row],
+    rows: Sequence[MethodRow],
     goals: Mapping[str, Goal],
     facts: Mapping[str, Any],
 ) -> None:
-    """``comparison.md`` and ``.json``, and ``.png`` where matplotlib is installed."""
+    """Write ``comparison.md`` and ``.json``, and ``.png`` where matplotlib is installed."""
     folder.mkdir(parents=True, exist_ok=True)
     names = told_apart([row.name for row in rows])
     reached = {
@@ -82,15 +82,14 @@ def write_report(
     }
     text = json.dumps(plain, indent=1)
     write_file(folder / "comparison.json", text + "\n")
-    figure = _figure(folder / "comparison.png", rows, names, goals)
+    figure = draw_curves(folder / "comparison.png", rows, names, goals)
     lines = [f"# {markdown(title)}", ""]
     for goal, wanted in goals.items():
-        told = wanted.told
         lines += [
-            f"## {markdown(goal)}: best {markdown(told)} at a perplexity ratio of at most",
+            f"## {markdown(goal)}: best {markdown(wanted.title)} at a perplexity ratio of at most",
             "",
             f"| method | {' | '.join(f'{r:g}' for r in RATIOS)} | trunk | parameters | fit, s "
-            "| fit, MiB | time a token |",
+            "| fit, MiB | time per token |",
             "|---|---|---|---|---|---:|---:|---:|---:|",
         ]
         base = points(rows[0], wanted)[0].style.value
@@ -124,7 +123,7 @@ def _short(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _everything(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+def _everything(rows: Sequence[MethodRow], names: Sequence[str]) -> list[str]:
     """Every figure of every strength."""
     shown = list(dict.fromkeys(k for r in rows for f in [r.base, *r.figures.values()] for k in f))
     lines = [
@@ -142,10 +141,14 @@ def _everything(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     return [*lines, ""]
 
 
-def _figure(
-    path: Path, rows: Sequence[Row], names: Sequence[str], goals: Mapping[str, Goal]
+def draw_curves(
+    path: Path, rows: Sequence[MethodRow], names: Sequence[str], goals: Mapping[str, Goal]
 ) -> bool:
-    """Style against perplexity, one panel a goal, one line a method."""
+    """Draw style against perplexity: one panel per goal, one line per method.
+
+    Returns:
+        Whether the figure was drawn; False where matplotlib is not installed.
+    """
     try:
         check_matplotlib()
     except ImportError:
@@ -160,13 +163,13 @@ def _figure(
                 color=COLOURS[number % len(COLOURS)],
                 marker=MARKERS[number // len(COLOURS) % len(MARKERS)],
                 linestyle="-" if row.frozen else "--",
-                linewidth=2.4 if row.name.startswith("lm-steer") else 1.2,
+                linewidth=2.4 if row.emphasised else 1.2,
                 markersize=4,
                 label=figure_text(label),
             )
         axis.set_xlim(0.8, 3.0)
         axis.set_xlabel("perplexity, relative to the unsteered model")
-        axis.set_ylabel(figure_text(goal.told))
+        axis.set_ylabel(figure_text(goal.title))
         axis.set_title(figure_text(name), fontsize=11)
     axes[0][-1].legend(fontsize=7, ncols=2)
     figure.tight_layout()

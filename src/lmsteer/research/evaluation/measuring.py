@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 OTHERS = ("perplexity", "distinct_1", "distinct_2", "distinct_3", "repetition")
 """Figures that need no scorer."""
-# What tables of the command line say of a row beside its figures.
+# Columns that tables of the command line have beside the figures.
 _TAKEN = {*OTHERS, "mix", "strength", "strengths", "text", "texts"}
 
 
@@ -52,16 +52,17 @@ def measure(
     worst: bool = False,
     fast: bool = False,
 ) -> dict[str, Estimate]:
-    """Style, fluency and variety of records that share one strength.
+    """Measure style, fluency and variety of records that share one strength.
 
     Args:
-        model: Under which perplexity is taken; unsteered.
-        tokenizer: That model's own.
-        records: Several samples a prompt.
-        scorers: By name; scores in [-1, 1].
-        worst: For a style to be rid of (toxicity): also the expected maximum over a prompt's
-            samples, the probability of any, and the mean, of the scorer's probability.
-        fast: Take the perplexity in bf16 where the hardware has it; see `metrics.perplexity`.
+        model: The model that perplexity is measured with; it must be unsteered.
+        tokenizer: The tokenizer of that model.
+        records: Generated texts, several samples per prompt.
+        scorers: Scorers by name; their scores lie in [-1, 1].
+        worst: Whether the style is one to be avoided, such as toxicity. Then the scorer's
+            probability is also reported as the expected maximum over a prompt's samples, as the
+            probability that any sample has the style, and as the mean.
+        fast: Compute the perplexity in bf16 where the hardware has it; see `metrics.perplexity`.
 
     Returns:
         Estimates by name: ``{scorer}`` (share scored above 0), ``{scorer}.max``,
@@ -69,7 +70,7 @@ def measure(
         ``repetition``.
 
     Raises:
-        InputError: A scorer with the name of another figure.
+        InputError: A scorer has the name of another figure.
     """
     check_scorers(scorers, worst=worst)
     texts = [record.text for record in records]

@@ -16,7 +16,7 @@ from ...storage import is_free, working, write_file
 
 SETTINGS, RECORDS = "settings.json", "records.jsonl"
 FORMAT = 2
-"""Of records on disk: 1 did not say which mapping of strengths a record belongs to."""
+"""The format of records on disk; format 1 did not say which mapping of strengths was used."""
 
 
 def resumable(
@@ -30,21 +30,22 @@ def resumable(
     prompts_a_part: int = 8,
     progress: Progress | None = None,
 ) -> list[Generation]:
-    """Records for all prompts; those that an earlier run left in `folder` are not written again.
+    """Generate records for all prompts; those that an earlier run left in `folder` are read.
 
     Args:
-        folder: Holds `SETTINGS` and `RECORDS`; made if it is missing.
-        settings: All that the records depend on, JSON-like: model, steers, strengths, seed, ...
-        prompts: In order; repeats are written once.
-        write: Makes the records of some prompts.
-        records_a_prompt: How many that is for each; a prompt with fewer is written again.
-        force: Begin anew in a folder of other settings.
-        prompts_a_part: At most so many prompts are lost by an interruption.
+        folder: The folder for `SETTINGS` and `RECORDS`; it is made if it is missing.
+        settings: Everything that the records depend on, as JSON takes it: model, steers,
+            strengths, seed and so on.
+        prompts: The prompts in order; a repeated prompt is continued once.
+        write: Generates the records of the prompts that it is given.
+        records_a_prompt: The number of records per prompt; a prompt with fewer is continued again.
+        force: Whether to begin again in a folder that holds a run of other settings.
+        prompts_a_part: The most prompts that an interruption loses.
         progress: Called as ``progress("prompts", done, total)``.
 
     Raises:
         InputError: `folder` holds a run of other settings, or something else.
-        ArtefactError: Records on disk that cannot be read.
+        ArtefactError: The records on disk cannot be read.
     """
     prompts = list(dict.fromkeys(prompts))
     with working(folder):  # one process appends
@@ -70,18 +71,18 @@ def _found(
     folder: Path, settings: dict[str, Any], records_a_prompt: int, *, force: bool
 ) -> list[Generation]:
     """The records of an earlier run of these settings; else none, and the folder is made ready."""
-    told, kept = folder / SETTINGS, folder / RECORDS
+    settings_file, records_file = folder / SETTINGS, folder / RECORDS
     text = json.dumps({"format": FORMAT, **settings}, sort_keys=True, indent=1)
-    if _text(told) == text:
-        return _read(kept, records_a_prompt) if kept.exists() else []
-    if not (is_free(folder) or (force and _is_ours(told))):
+    if _text(settings_file) == text:
+        return _read(records_file, records_a_prompt) if records_file.exists() else []
+    if not (is_free(folder) or (force and _is_ours(settings_file))):
         raise InputError(
             f"{folder} exists and holds another run or something else; choose another folder, "
             "give the same options to continue that run, or begin anew with force=True (--force), "
             "which replaces another run, and nothing else"
         )
-    kept.unlink(missing_ok=True)
-    write_file(told, text)
+    records_file.unlink(missing_ok=True)
+    write_file(settings_file, text)
     return []
 
 
@@ -92,17 +93,17 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _is_ours(told: Path) -> bool:
-    """True for settings that `resumable` wrote, in this version or an earlier one."""
+def _is_ours(settings_file: Path) -> bool:
+    """Whether `resumable` wrote these settings, in this version or an earlier one."""
     try:
-        found = json.loads(_text(told) or "")
+        found = json.loads(_text(settings_file) or "")
     except ValueError:
         return False
     return isinstance(found, dict) and ("format" in found or {"model", "prompts"} <= found.keys())
 
 
 def _read(path: Path, records_a_prompt: int) -> list[Generation]:
-    """Records of the prompts that are whole; what an interruption cut off is taken off the file."""
+    """The records of complete prompts; the file loses what an interruption cut off."""
     lines = path.read_text(encoding="utf-8").split("\n")
     rows: list[dict[str, Any]] = []
     wanted = {field.name for field in fields(Generation)}

@@ -1,15 +1,11 @@
-"""The methods that the paper compares with: fitted on the same examples, attached at a strength."""
+"""Methods of control: each is fitted on the same labelled texts and attached at a strength.
 
-from .best_of import BestOf as BestOf
-from .caa import CAA as CAA
-from .dapt import DAPT as DAPT
-from .dexperts import DExperts as DExperts
-from .gedi import GeDi as GeDi
-from .head_tuning import HeadTuning as HeadTuning
-from .lora import LoRA as LoRA
+One file per method; `registry` finds them. Files without a method hold what several share:
+`adapters` (PEFT), `beside` (models that read along), `finetune`, `frozen` (learning on hidden
+states that were read once), `past` (keys and values before the text), `prompting`. `offsets`
+belongs to `swb`, and `perturbed` to `pplm`.
+"""
+
+from .lm_steer import ready_steer as ready_steer
 from .method import Method as Method
-from .pplm import PPLM as PPLM
-from .prefix import PrefixTuning as PrefixTuning
-from .prompting import FewShot as FewShot
-from .prompting import Instruction as Instruction
-from .swb import SWB as SWB
+from .registry import load_methods as load_methods

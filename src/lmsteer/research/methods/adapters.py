@@ -23,7 +23,7 @@ def peft_module() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise MissingExtraError("peft", "peft", "this baseline") from error
+        raise MissingExtraError("peft", "peft", "this method") from error
     return peft
 
 
@@ -33,8 +33,8 @@ def wrapped(model: PreTrainedModel, config: Any, *, seed: int = 0) -> Iterator[A
 
     Args:
         model: The base model, whose layers PEFT may replace until the block ends.
-        config: Of PEFT, its class decides what is added.
-        seed: Of the adapter's first values; torch's global state is left as it is.
+        config: A configuration of PEFT; its class decides which adapter is added.
+        seed: The seed of the adapter's first values; torch's global random state does not change.
     """
     peft = peft_module()
     asked = {p: p.requires_grad for p in model.parameters()}

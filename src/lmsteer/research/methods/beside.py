@@ -24,12 +24,12 @@ class Reading:
     """What a causal model is given to read in one forward call.
 
     Args:
-        ids: ``(rows, seq)`` tokens, those read in earlier calls not among them.
+        ids: ``(rows, seq)`` tokens, without those that were read in earlier calls.
         mask: ``(rows, past + seq)``, 0 on pads at either end.
-        positions: ``(rows, seq)`` place of each token in its text.
-        past: Tokens of each row read in earlier calls; 0 begins anew.
-        cached: Whether later calls may go on from this one.
-        keep: The last positions that scores are wanted at; 0 for all.
+        positions: ``(rows, seq)``, the place of each token in its text.
+        past: The number of tokens per row that were read in earlier calls; 0 for a new text.
+        cached: Whether later calls may continue from this one.
+        keep: At how many of the last positions scores are wanted; 0 for all positions.
     """
 
     ids: Int[Tensor, "rows seq"]
@@ -42,7 +42,7 @@ class Reading:
     def behind(self, codes: Sequence[int]) -> Reading:
         """The same text behind each of some tokens, rows in the order of the tokens.
 
-        The token stands before any pads on the left; where positions are told, as they are in
+        The token stands before any pads on the left; where positions are given, as they are in
         generation, that reads as if it stood right before the text.
         """
         count, rows = len(codes), len(self.ids)
@@ -94,9 +94,9 @@ def rewritten(model: PreTrainedModel, rewrite: Rewrite) -> Iterator[PreTrainedMo
     anew when the model's own cache was empty.
 
     Raises:
-        UnsupportedError: An encoder-decoder model; on the forward pass, inputs given as
-            embeddings.
-        InputError: On the forward pass, a cache that holds what was not read within the block.
+        UnsupportedError: The model is an encoder-decoder; on the forward pass, inputs were given
+            as embeddings.
+        InputError: On the forward pass, the cache holds tokens that were not read in the block.
     """
     if decoder_start(model) is not None:
         raise UnsupportedError(

@@ -1,4 +1,4 @@
-"""Best of n: many continuations, of which a classifier keeps one."""
+"""Best of n: many continuations, of which a classifier chooses one."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 
 
 class BestOf(Method):
-    """The base model writes n texts for each that is asked for; a classifier keeps one.
+    """The base model writes n texts for each that is asked for; a classifier chooses one.
 
-    The strength's magnitude, rounded, is n; its sign is the side that is kept. It costs n times
+    The strength's magnitude, rounded, is n; its sign is the side that is chosen. It costs n times
     the tokens. The first of the n is what the base model would have written, so that n = 1 is the
     base model.
 
     Args:
-        classify: Texts to scores, above 0 where a text is of the positive side. It must not be
-            what the results are judged by.
-        parameters: Numbers in it.
+        classify: A function from texts to scores, above 0 where a text is of the positive side.
+            It must not be the scorer that judges the results.
+        parameters: The number of parameters of the classifier.
     """
 
     name = "best-of"
+    order = 140
+    clock_prompts = 8
     source = "rejection sampling by a classifier of the same examples (ours, n-grams)"
     readable = False
     strengths = (2.0, 4.0, 8.0)
@@ -52,10 +54,10 @@ class BestOf(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Train the classifier of `metrics.scorer_of`; the model is not looked at.
+        """Train the classifier of `metrics.scorer_of`; the model is not used.
 
         Raises:
-            InputError: Only one side.
+            InputError: All examples are of one side.
         """
         scorer = scorer_of(examples)
         return cls(scorer, int((scorer.weights != 0).sum()) + 1)
@@ -82,9 +84,10 @@ class BestOf(Method):
         strength: float,
         **options: Any,
     ) -> list[Generation]:
-        """The kept texts; `options` are those of `lmsteer.generate`.
+        """The chosen texts; `options` are those of `lmsteer.generate`.
 
-        What was written last is kept, and serves a smaller n of the same call or the other sign.
+        What was written last is remembered: a smaller n of the same call, and the other sign, are
+        chosen from it.
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         n, samples = candidates(strength), options.pop("samples", 1)
@@ -114,5 +117,5 @@ class BestOf(Method):
 
 
 def candidates(strength: float) -> int:
-    """How many texts are written for one that is kept."""
+    """The number of texts that are written for one that is chosen."""
     return max(1, round(abs(strength)))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 JUDGED_ON = 300
-"""Held-out texts that the layer is chosen by, at most."""
+"""The most held-out texts that the layer is chosen by."""
 
 
 class CAA(Method):
@@ -36,10 +36,11 @@ class CAA(Method):
 
     Args:
         vector: ``(dim,)``, the mean difference.
-        layer: Number of the layer, from 0.
+        layer: The number of the layer, counted from 0.
     """
 
     name = "caa"
+    order = 60
     source = (
         "Rimsky et al. 2024 and Turner et al. 2023; means over all tokens of unpaired texts, not "
         "over the answers to paired questions"
@@ -65,15 +66,15 @@ class CAA(Method):
 
         Args:
             model: The base model.
-            tokenizer: The model's own.
-            examples: With labels of both signs.
-            layer: This one instead of the best, from 0.
-            seed: Without effect.
+            tokenizer: The model's own tokenizer.
+            examples: Labelled texts, with labels of both signs.
+            layer: The number of a layer to use instead of the best one, counted from 0.
+            seed: It has no effect.
             progress: Called as ``progress(stage, done, total)``.
 
         Raises:
-            InputError: Only one side.
-            UnsupportedError: A model whose layers are not found.
+            InputError: All examples are of one side.
+            UnsupportedError: The model has no single list of layers.
         """
         layers = layers_of(model)
         above, below = sides(examples)
@@ -83,7 +84,7 @@ class CAA(Method):
         kept, held_out = ([places[i] for i in part if i in places] for part in (kept, held_out))
         vectors = _differences(model, layers, encoded.only(kept), progress)
         if layer is None:
-            # Few examples may hold out one side alone, by which nothing can be told apart.
+            # With few examples, all held-out texts may be of one side, which separates nothing.
             both = {e > 0 for e in encoded.labels[held_out, 0].tolist()} == {True, False}
             judged = held_out if both else kept
             few = encoded.only(judged[:: -(-len(judged) // JUDGED_ON)])
@@ -100,7 +101,7 @@ class CAA(Method):
         """The same model with the vector added to one layer's output.
 
         Raises:
-            MismatchError: A model of another width, or with fewer layers.
+            MismatchError: The model has another width, or fewer layers.
         """
         layers = layers_of(model)
         if self.layer >= len(layers):
@@ -125,7 +126,7 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
     """The trunk's layers: the outermost list of as many modules as the configuration says.
 
     Raises:
-        UnsupportedError: No such list, or an encoder-decoder model.
+        UnsupportedError: There is no such list, or the model is an encoder-decoder.
     """
     count = getattr(text_config(model), "num_hidden_layers", None)
     if decoder_start(model) is None:
@@ -143,7 +144,7 @@ def _changed(layer: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[N
     """Within the block, `change` has the last word on the rows that a layer writes."""
 
     def after(module: Any, args: Any, output: Any) -> Any:
-        if isinstance(output, tuple):  # some families write more than the rows
+        if isinstance(output, tuple):  # some families return more than the rows
             return (change(output[0]), *output[1:])
         return change(output)
 

@@ -33,6 +33,8 @@ class DAPT(Method):
     """
 
     name = "dapt"
+    order = 100
+    in_paper = True
     source = "Gururangan et al. 2020; strengths other than 1 by interpolated weights (ours)"
     frozen = False
     strengths = (0.5, 1.0, 1.5)
@@ -51,7 +53,7 @@ class DAPT(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Two fine-tuned models, one a side; see `Method.fit`."""
+        """Fine-tune two models, one per side; see `Method.fit`."""
         above, below = sides(examples)
         return cls(
             (
@@ -83,7 +85,7 @@ def tuned(
     examples: Sequence[Example],
     **options: Any,
 ) -> Weights:
-    """What fine-tuning on the examples, labels left aside, adds to each parameter."""
+    """What fine-tuning on the examples adds to each parameter; labels are ignored."""
     parameters = dict(model.named_parameters())
     kept = {name: value.detach().clone() for name, value in parameters.items()}
     try:

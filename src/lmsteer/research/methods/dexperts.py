@@ -35,6 +35,9 @@ class DExperts(Method):
     """
 
     name = "dexperts"
+    order = 110
+    in_paper = True
+    lender = DAPT
     source = "Liu et al. 2021; experts of the base model's own size, fine-tuned on all its weights"
     strengths = (1.0, 2.0, 3.2)
     generate_options = {"share_prompts": False}  # noqa: RUF012 - never changed
@@ -53,14 +56,14 @@ class DExperts(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Two fine-tuned models, one a side; see `Method.fit`."""
+        """Fine-tune two models, one per side; see `Method.fit`."""
         tuned = DAPT.fit(model, tokenizer, examples, seed=seed, progress=progress)
-        return cls.from_dapt(tuned, model)
+        return cls.borrow(tuned, model)
 
     @classmethod
-    def from_dapt(cls, dapt: DAPT, model: PreTrainedModel) -> Self:
+    def borrow(cls, lent: DAPT, model: PreTrainedModel) -> Self:
         """The two fine-tuned models that DAPT has already learned, as copies of the base model."""
-        above, below = dapt.changes
+        above, below = lent.changes
         return cls((_moved(model, above), _moved(model, below)))
 
     @contextlib.contextmanager
@@ -71,9 +74,9 @@ class DExperts(Method):
 
         Args:
             model: The base model.
-            strength: The paper's alpha, signed.
-            nucleus: Below 1, tokens outside the base model's nucleus of this mass become
-                impossible, as `within_nucleus` says.
+            strength: The paper's alpha, with a sign.
+            nucleus: The probability mass of the base model's nucleus. Below 1, tokens outside it
+                become impossible; see `within_nucleus`.
         """
         if not strength:
             yield model
@@ -100,7 +103,7 @@ class DExperts(Method):
         """Continue prompts; `top_p` is the mass of the base model's nucleus.
 
         Raises:
-            UnsupportedError: Beams.
+            UnsupportedError: Beam search was asked for.
         """
         one_beam(options)
         options = {**self.generate_options, **options}

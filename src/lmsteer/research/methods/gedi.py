@@ -48,6 +48,8 @@ class GeDi(Method):
     """
 
     name = "gedi"
+    order = 120
+    in_paper = True
     source = (
         "Krause et al. 2021; a guide of the base model's own size, the first token of a text "
         "is not counted, no repetition penalty"
@@ -74,14 +76,15 @@ class GeDi(Method):
 
         Args:
             model: The base model.
-            tokenizer: The model's own.
-            examples: Their labels' signs are the classes; neutral texts are left out.
-            seed: Of the order of the texts.
+            tokenizer: The model's own tokenizer.
+            examples: Labelled texts; the labels' signs are the classes, neutral texts are left out.
+            seed: The seed of the order of the texts.
             progress: Called as ``progress(stage, done, total)``.
-            codes: Control words of the classes above and below 0; their first tokens are read.
+            codes: The control words of the classes above and below 0, of which the first token
+                counts.
 
         Raises:
-            InputError: A class without texts, or codes that begin with the same token.
+            InputError: A class has no texts, or both codes begin with the same token.
         """
         above, below = sides(examples)
         words = tokenizer(list(codes), add_special_tokens=False)["input_ids"]
@@ -117,7 +120,7 @@ class GeDi(Method):
         Args:
             model: The base model.
             strength: The paper's omega, with the sign of the class.
-            filtered: Make the tokens that the paper's filter names impossible.
+            filtered: Whether the tokens that the paper's filter names become impossible.
         """
         if not strength:
             yield model
@@ -144,7 +147,7 @@ class GeDi(Method):
         """Continue prompts, with the paper's filter; `top_p` is taken of what it leaves.
 
         Raises:
-            UnsupportedError: Beams.
+            UnsupportedError: Beam search was asked for.
         """
         one_beam(options)
         options = {**self.generate_options, **options}
@@ -191,10 +194,10 @@ def unlikely(
     probability; of the others stay those whose posterior reaches `tau`.
 
     Args:
-        weighted: Scores after the posterior is added.
-        wanted: Log-posterior of the wanted class.
-        rho: In [0, 1].
-        tau: In [0, 1].
+        weighted: The scores after the posterior is added.
+        wanted: The log-posterior of the wanted class.
+        rho: The probability that the tokens of the largest posterior must exceed, in [0, 1].
+        tau: The posterior at and above which every token stays, in [0, 1].
     """
     rising, order = wanted.sort(-1)
     mass = weighted.float().softmax(-1).gather(-1, order).cumsum(-1)
@@ -207,7 +210,7 @@ def class_losses(
 ) -> Float[Tensor, " rows"]:
     """The paper's loss (equations 2 to 5) of each text.
 
-    `GENERATIVE` times its NLL a token behind its own code, and the rest times the NLL of its
+    `GENERATIVE` times its NLL per token behind its own code, and the rest times the NLL of its
     class by Bayes' rule over the two codes, with a learned scale.
     """
     device = input_device(model)

@@ -38,6 +38,7 @@ class HeadTuning(Method):
     """
 
     name = "head"
+    order = 70
     source = "ours: fine-tuning of the output embedding alone, stopped on held-out texts"
     strengths = (2.0, 4.0)
 
@@ -55,7 +56,7 @@ class HeadTuning(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Two heads, one a side; see `Method.fit`."""
+        """Learn two heads, one per side; see `Method.fit`."""
         above, below = (
             _change(model, tokenizer, side, f"fit {sign}", seed, progress)
             for side, sign in zip(sides(examples), "+-", strict=True)
@@ -67,7 +68,7 @@ class HeadTuning(Method):
         """The same model with its scores moved by ``s h (E' - E)^T``.
 
         Raises:
-            MismatchError: A model with another head.
+            MismatchError: The model has another head.
         """
         head = head_of(model)
         change = self.changes[0 if strength > 0 else 1]
@@ -108,7 +109,7 @@ def _change(
         scores = linear(states.hidden.to(weight.dtype), weight, head.bias)
         return cross_entropy(head.finish(scores).float(), states.targets, reduction="none")
 
-    # An embedding moves by about the rate a step: relative to its own size.
+    # An embedding moves by about the rate per step: relative to its own size.
     rate = RATE * float(frozen.head.weight.float().std())
     optimiser = torch.optim.Adam([change], lr=rate)
     minimise(

@@ -21,12 +21,15 @@ RANK, RATE = 8, 1e-3
 
 
 class LoRA(Method):
-    """One adapter a side, trained on the texts of that side; the strength is its scale.
+    """One adapter per side, trained on the texts of that side; the strength is its scale.
 
     At strength 1 the adapter acts as it was trained, at 0.5 with half of its product, and so on.
     """
 
     name = "lora"
+    order = 90
+    in_paper = True
+    extra = "peft"
     source = "Hu et al. 2021, by PEFT; fine-tuned on each side as DAPT is; scales other than 1 ours"
     frozen = False
     strengths = (0.5, 1.0, 1.5)
@@ -46,19 +49,19 @@ class LoRA(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Two adapters, one a side; see `Method.fit`.
+        """Train two adapters, one per side; see `Method.fit`.
 
         Args:
             model: The base model.
-            tokenizer: The model's own.
-            examples: With labels of both signs.
-            rank: Of each adapter's factors.
-            seed: Of the factors' first values and of the order of the texts.
+            tokenizer: The model's own tokenizer.
+            examples: Labelled texts, with labels of both signs.
+            rank: The rank of each adapter.
+            seed: The seed of the adapters' first values and of the order of the texts.
             progress: Called as ``progress(stage, done, total)``.
 
         Raises:
             MissingExtraError: PEFT is not installed.
-            InputError: Only one side.
+            InputError: All examples are of one side.
         """
         options: dict[str, Any] = {"rank": rank, "seed": seed, "progress": progress}
         above, below = sides(examples)
@@ -93,14 +96,14 @@ def fit_adapter(
     rank: int = RANK,
     **options: Any,
 ) -> Adapter:
-    """One LoRA adapter, fine-tuned on the examples, labels left aside.
+    """One LoRA adapter, fine-tuned on the examples; labels are ignored.
 
     Args:
-        model: The base model; left as it came.
-        tokenizer: The model's own.
-        examples: To learn from.
-        rank: Of its factors.
-        **options: Of `finetune`.
+        model: The base model; it is left as it came.
+        tokenizer: The model's own tokenizer.
+        examples: The texts to learn from.
+        rank: The rank of the adapter.
+        **options: Further options of `finetune`.
     """
     with wrapped(model, _config(rank), seed=options.get("seed", 0)) as inside:
         learned = [p for p in model.parameters() if p.requires_grad]

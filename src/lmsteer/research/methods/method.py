@@ -1,4 +1,4 @@
-"""What every method of control looks like: fitted on labelled text, then attached at a strength."""
+"""`Method`: what every method of control has. It is fitted on labelled text, then attached."""
 
 from __future__ import annotations
 
@@ -23,14 +23,26 @@ class Method(ABC):
     """A way to control what a model writes, learned from the examples a steer learns from.
 
     Strengths are signed as a steer's are: above 0 towards texts labelled +1, below 0 towards
-    texts labelled -1, and 0 is exactly the base model. What a magnitude means is each method's
-    own; the class says it.
+    texts labelled -1, and 0 is exactly the base model. What a magnitude means differs between
+    methods; each class says it.
+
+    A method is one file in this folder with a subclass that states its `name`: `load_methods`
+    finds it. The class attributes below are all that a comparison knows about it.
     """
 
     name: ClassVar[str]
-    """On the command line and in tables."""
+    """Its name on the command line and in tables; a class without one is shared by methods."""
     source: ClassVar[str]
-    """The paper, and how this differs from it."""
+    """The paper, and how this implementation differs from it."""
+    order: ClassVar[int] = 1000
+    """The method's place in tables and in "all": the smallest number comes first.
+    Methods that do not say are the last ones, by their names."""
+    in_paper: ClassVar[bool] = False
+    """Whether "paper" includes it: the LM-Steer paper compares with it."""
+    extra: ClassVar[str | None] = None
+    """The optional package that it needs; the extra that installs it has the same name."""
+    fit_options: ClassVar[tuple[str, ...]] = ()
+    """The names of further arguments of `fit` that a comparison may set (`Settings.options`)."""
     frozen: ClassVar[bool] = True
     """Whether the weights of the base model's trunk stay as they are."""
     readable: ClassVar[bool] = True
@@ -38,10 +50,20 @@ class Method(ABC):
     whole texts or on prompts."""
     strengths: ClassVar[tuple[float, ...]] = (1.0,)
     """Magnitudes worth comparing, ascending."""
-    parameters: int
-    """Numbers learned for one direction, all models that are added included."""
+    slow: ClassVar[bool] = False
+    """Whether a comparison lets it continue only a few prompts (`Settings.slow_count`)."""
+    clock_prompts: ClassVar[int] = 64
+    """The most prompts that its writing is timed on."""
+    emphasised: ClassVar[bool] = False
+    """Whether its curve in a figure is a thick one."""
+    lender: ClassVar[type[Method] | None] = None
+    """The method that has learned the same if it was fitted before; see `borrow`."""
     generate_options: ClassVar[dict[str, Any]] = {}
-    """What `lmsteer.generate` is told besides."""
+    """Further options for `lmsteer.generate`, such as ``{"nucleus": "base"}``."""
+    parameters: int
+    """Numbers learned for one direction, those of all added models included."""
+    digest: str = ""
+    """A short digest of what was learned, where the method is ready and needs no fit."""
 
     @classmethod
     @abstractmethod
@@ -58,12 +80,22 @@ class Method(ABC):
 
         Args:
             model: The base model.
-            tokenizer: The model's own.
+            tokenizer: The model's own tokenizer.
             examples: Texts with labels in [-1, 1]. Methods that know two classes take the sign
                 of the label and leave neutral texts out.
-            seed: Of whatever is random in the fit.
+            seed: The seed of whatever is random in the fit.
             progress: Called as ``progress(stage, done, total)``.
         """
+
+    @classmethod
+    def borrow(cls, lent: Any, model: PreTrainedModel) -> Self:
+        """Make the method from what `lender` has learned, instead of learning it again.
+
+        Args:
+            lent: The fitted method, of the class `lender`.
+            model: The base model.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def attach(
@@ -91,7 +123,7 @@ class Method(ABC):
         return self.named(records, strength)
 
     def named(self, records: Sequence[Generation], strength: float) -> list[Generation]:
-        """The records, told that they are this method's."""
+        """The records, with this method and strength named in them."""
         return [replace(record, strengths={self.name: float(strength)}) for record in records]
 
 
@@ -99,7 +131,7 @@ def side_of(name: str, strength: float) -> int | None:
     """0 for the positive side and 1 for the negative one; None for no strength.
 
     Raises:
-        InputError: A magnitude, which this method does not have.
+        InputError: The strength is not -1, 0 or 1, and this method has no others.
     """
     if strength not in (-1, 0, 1):
         raise InputError(

@@ -24,10 +24,10 @@ def write_offsets(
     """Write one ``.safetensors`` file, whole or not at all.
 
     Args:
-        path: The file to make; its folder is made too.
+        path: The file to write; its folder is made if it is missing.
         offset: ``(vocab,)``.
         domain: ``(vocab,)`` or None.
-        force: Replace a file that is already there.
+        force: Whether a file that is already there is replaced.
 
     Raises:
         InputError: `path` exists and may not be replaced.
@@ -44,8 +44,8 @@ def read_offsets(path: str | PathLike[str]) -> Offsets:
     """Read what `write_offsets` wrote.
 
     Raises:
-        NotFoundError: No such file.
-        ArtefactError: Another file, or a damaged one.
+        NotFoundError: There is no such file.
+        ArtefactError: The file is damaged, or `write_offsets` did not write it.
     """
     file = Path(path)
     if not file.is_file():
@@ -69,9 +69,9 @@ def read_official_offsets(path: str | PathLike[str], number: int, dummy: int | N
     """Offsets of a checkpoint of the official code's class "offset", epsilon_0 folded in.
 
     Raises:
-        NotFoundError: No such file.
-        ArtefactError: Not such a checkpoint, or a pickle that would run code.
-        InputError: A checkpoint of a steer, or no offset of that number.
+        NotFoundError: There is no such file.
+        ArtefactError: The file is no such checkpoint, or its pickle would run code.
+        InputError: The checkpoint is of a steer, or it has no offset of that number.
     """
     options, state, _ = read_official(path)
     found = state.get("offset_vec")

@@ -32,11 +32,11 @@ def with_past(
 
     Args:
         model: A causal model with a cache of keys and values.
-        past: Of one row; copied for each batch.
-        swap: Texts that begin with the first token begin with the second one instead.
+        past: Keys and values of one row; they are copied for each batch.
+        swap: Two tokens: a text that begins with the first begins with the second instead.
 
     Raises:
-        UnsupportedError: An encoder-decoder model, or one whose state is no such cache.
+        UnsupportedError: The model is an encoder-decoder, or its state is no such cache.
     """
     if decoder_start(model) is not None or is_stateful(model):
         raise UnsupportedError(

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
 ITERATIONS, GAMMA, KL_SCALE, GM_SCALE = 10, 1.0, 0.01, 0.9
-"""Steps a token, power of the gradient's norm that divides it, weight of the KL to the base model,
-and the share of the moved model in the geometric mean: the authors' sentiment example (their
-README), and for the last, where that has 0.95, what Liu et al. 2021 compared with. On the bundled
-model 3 steps of 0.3 do what 10 of 0.1 do at a third of the time, but 3 of 0.5 no more than that."""
+"""Steps per token, the power of the gradient's norm that divides it, the weight of the KL to the
+base model, and the share of the moved model in the geometric mean: the authors' sentiment example
+(their README), and for the last, where that has 0.95, what Liu et al. 2021 compared with. On the
+bundled model 3 steps of 0.3 do what 10 of 0.1 do at a third of the time, but 3 of 0.5 no more."""
 
 Memory = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer, ``(rows, heads, seq, dim)``."""
@@ -33,7 +33,7 @@ class Perturbed(nn.Module):
     For each token: keys and values of all tokens but the last move `ITERATIONS` times along the
     gradient of the classifier's log-probability (of the hidden states so far and of one expected
     next token, read on the base model's own memory), less the KL to the base model; the moved
-    memory is kept for the tokens that follow. The token is drawn from the geometric mean of the
+    memory stays for the tokens that follow. The token is drawn from the geometric mean of the
     two distributions. All rows of a batch go together, each with a gradient norm of its own.
     """
 
@@ -67,7 +67,7 @@ class Perturbed(nn.Module):
         """Prompts padded on the left, continued, as the model's own `generate` does greedily.
 
         Raises:
-            UnsupportedError: Beams, or options that only the model's own `generate` knows.
+            UnsupportedError: Beam search, or an option that only the model's own `generate` has.
         """
         if options or (generation_config.num_beams or 1) > 1:
             raise UnsupportedError(
@@ -125,11 +125,11 @@ class Perturbed(nn.Module):
         """The memory after one token's steps along the gradient.
 
         Args:
-            memory: Of all tokens but the last, moved by earlier tokens.
-            own: The base model's own, of all tokens.
+            memory: Keys and values of all tokens but the last, as earlier tokens have moved them.
+            own: The base model's own keys and values, of all tokens.
             mask: 0 on pads, for all tokens.
             last: The last token.
-            total: Sum of the base model's hidden states over all tokens but the last.
+            total: The sum of the base model's hidden states over all tokens but the last.
             plain: The base model's log-probabilities of the next token.
         """
         change = [tuple(torch.zeros_like(part) for part in layer) for layer in memory]

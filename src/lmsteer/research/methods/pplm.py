@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 TOKENS_AT_ONCE = 2048
 RIDGE = 0.01
-"""Of the classifier, as scikit-learn's ``C``, on standardised features."""
+"""The regularisation of the classifier: scikit-learn's ``C``, on standardised features."""
 
 
 class PPLM(Method):
@@ -39,6 +39,10 @@ class PPLM(Method):
     """
 
     name = "pplm"
+    order = 130
+    in_paper = True
+    slow = True
+    clock_prompts = 8
     source = (
         "Dathathri et al. 2020, PPLM-Discrim; two classes, the classifier by logistic regression, "
         "gradients normed for each row of a batch, the nucleus instead of the ten likeliest"
@@ -61,9 +65,9 @@ class PPLM(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """The classifier, from one pass over the texts; see `Method.fit`.
+        """Train the classifier on one pass over the texts; see `Method.fit`.
 
-        Nothing in it is random: `seed` is taken as every method takes it.
+        Nothing in it is random: `seed` has no effect.
         """
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler

@@ -27,17 +27,19 @@ if TYPE_CHECKING:
 
 RATE = 1e-2
 RANK = 32
-"""Of the steer that has about as many numbers as the prefix has by default."""
+"""The rank of the steer that has about as many numbers as the prefix has by default."""
 
 
 class PrefixTuning(Method):
-    """One learned prefix a side, trained on the texts of that side; it is on or off.
+    """One learned prefix per side, trained on the texts of that side; it is on or off.
 
     The prefix is learned as it is, without the network that the paper reparametrises it by while
     it trains, and begins as the keys and values of real tokens (the paper, section 7.4).
     """
 
     name = "prefix"
+    order = 80
+    extra = "peft"
     source = "Li and Liang 2021, by PEFT; without reparametrisation"
     generate_options = {"share_prompts": False}  # noqa: RUF012 - a ClassVar of Method
 
@@ -56,21 +58,21 @@ class PrefixTuning(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Two prefixes, one a side; see `Method.fit`.
+        """Train two prefixes, one per side; see `Method.fit`.
 
         Args:
             model: The base model.
-            tokenizer: The model's own.
-            examples: With labels of both signs.
-            tokens: Length of the prefix in virtual tokens. By default as many as make about the
-                numbers of a steer of rank 32, ``2 * dim * 32``.
-            seed: Of the order of the texts.
+            tokenizer: The model's own tokenizer.
+            examples: Labelled texts, with labels of both signs.
+            tokens: The length of the prefix in virtual tokens. By default the prefix has about as
+                many numbers as a steer of rank 32, ``2 * dim * 32``.
+            seed: The seed of the order of the texts.
             progress: Called as ``progress(stage, done, total)``.
 
         Raises:
             MissingExtraError: PEFT is not installed.
-            InputError: Only one side.
-            UnsupportedError: A model whose layers do not keep keys and values of one shape.
+            InputError: All examples are of one side.
+            UnsupportedError: The layers of the model do not have keys and values of one shape.
         """
         above, below = sides(examples)
         if tokens is None:
@@ -108,14 +110,14 @@ def fit_prefix(
     tokens: int,
     **options: Any,
 ) -> Adapter:
-    """One prefix, fine-tuned on the examples, labels left aside.
+    """One prefix, fine-tuned on the examples; labels are ignored.
 
     Args:
-        model: The base model; left as it came.
-        tokenizer: The model's own.
-        examples: To learn from.
-        tokens: Length of the prefix.
-        **options: Of `finetune`.
+        model: The base model; it is left as it came.
+        tokenizer: The model's own tokenizer.
+        examples: The texts to learn from.
+        tokens: The length of the prefix in virtual tokens.
+        **options: Further options of `finetune`.
     """
     start = _real_prefix(model, tokenizer, examples, tokens)
     with wrapped(model, _config(tokens)) as inside:

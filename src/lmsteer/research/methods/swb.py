@@ -1,4 +1,4 @@
-"""SWB, the soft word blacklist: one learned offset a word, whatever the context.
+"""SWB, the soft word blacklist: one learned offset per word, whatever the context.
 
 The simplest rival of a steer (Han et al. 2024, their baseline "Soft-Blacklist"): scores move by
 ``strength * offset``, the same for every position. It is also the only method that reaches models
@@ -51,6 +51,8 @@ class SWB(Method):
     """
 
     name = "swb"
+    order = 50
+    in_paper = True
     source = "Han et al. 2024, Soft-Blacklist; with the domain part and graded labels of a steer"
     strengths = (1.5, 3.0, 4.5)
 
@@ -72,8 +74,8 @@ class SWB(Method):
     ) -> Self:
         """Learn the offsets on frozen hidden states; see `Method.fit`.
 
-        By gradients divided by the diagonal of the curvature, with momentum; those steps are kept
-        that are best on held-out texts.
+        Each step is the gradient divided by the diagonal of the curvature, with momentum. The
+        result is the state that is best on held-out texts.
 
         Raises:
             InputError: All labels are the same.
@@ -109,7 +111,7 @@ class SWB(Method):
         """The same model with its scores moved.
 
         Raises:
-            MismatchError: A model of another vocabulary.
+            MismatchError: The model has another vocabulary.
         """
         vocab = len(head_of(model).weight)
         if len(self.offset) != vocab:
@@ -147,17 +149,18 @@ class SWB(Method):
         and look up ids there.
 
         Args:
-            strength: What the offsets are multiplied by.
-            most: Entries to keep, those furthest from 0.
-            tokenizer: Of the model that was learned on: keys are then the tokens' text, of which
-                the largest offset wins where several tokens decode alike. None: keys are ids.
+            strength: The factor of the offsets.
+            most: The most entries; those furthest from 0 are taken.
+            tokenizer: The tokenizer of the model that the offsets were learned on. Keys are then
+                the tokens' text; where several tokens have the same text, the largest offset
+                counts. None: keys are ids.
 
         Returns:
             Ids (as JSON writes keys) or text to bias, each in [-100, 100], largest magnitude
             first.
 
         Raises:
-            InputError: `most` below 1.
+            InputError: `most` is below 1.
         """
         if most < 1:
             raise InputError(f"most must be at least 1, was: {most}")
@@ -189,15 +192,15 @@ class SWB(Method):
 
         Args:
             path: The ``.pt`` file; nothing that it pickles is run.
-            steer: Number of the offset in the file, from 0.
-            dummy: Number of the dummy offset, kept as the domain; None: no domain.
+            steer: The number of the offset in the file, counted from 0.
+            dummy: The number of the dummy offset, which becomes the domain; None: no domain.
         """
         return cls(*read_official_offsets(path, steer, dummy))
 
 
 @torch.no_grad()
 def _curvature(frozen: Frozen) -> Float[Tensor, "vocab 2 2"]:
-    """Inverse of the curvature's diagonal at no offset, 2 x 2 for a word's offset and domain."""
+    """The inverse of the curvature's diagonal at zero offsets: 2 x 2 per word, with the domain."""
     few, head = frozen.states.spread(CURVATURE_TOKENS), frozen.head.fast()
     total = torch.zeros(len(head.weight), 2, 2, device=few.device)
     for part in head.chunks(len(few.targets)):

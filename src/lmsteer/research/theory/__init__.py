@@ -6,16 +6,16 @@ makes a claim, measures it, and returns checks that can fail: `PARTS`, or ``lmst
 
 from collections.abc import Callable
 
+from .checks import Check as Check
+from .checks import Part as Part
 from .composition import check_composition as check_composition
 from .contexts import Contexts as Contexts
 from .drawing import draw as draw
 from .exact import check_exact as check_exact
 from .exact import style_map as style_map
-from .families import Shift as Shift
+from .families import StyleShift as StyleShift
 from .hmm import Hmm as Hmm
 from .learning import check_learning as check_learning
-from .report import Check as Check
-from .report import Part as Part
 from .softmax import check_softmax as check_softmax
 from .softmax import exact_map as exact_map
 from .swb import check_swb as check_swb

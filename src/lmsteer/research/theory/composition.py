@@ -13,18 +13,18 @@ from jaxtyping import Float64
 
 from ...errors import InputError
 from ...states import Progress
+from .checks import Check, Part, TableRow, column, counted
 from .contexts import Contexts
 from .exact import SEEDS, largest_error, style_map
 from .families import TwoShifts, random_two_shifts
 from .hmm import Array
 from .linear import linear_kl, log_probability
-from .report import Check, Part, Row, column, counted
 
 LONGEST = 6
 STRENGTHS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 _ROUNDING = 1e-12
 _SMALL = (0.01, 0.02)  # strengths at which the loss follows its leading power
-GRID, BY_SEED = "KL of the sum from the truth, nats a word", "both at strength 1, by seed"
+GRID, BY_SEED = "KL of the sum from the truth, nats per word", "both at strength 1, by seed"
 
 
 def maps_of(shift: TwoShifts) -> tuple[Array, Array]:
@@ -63,9 +63,10 @@ def check_composition(
     """The product against the sum, over random languages and strengths.
 
     Args:
-        seed: The first of the languages' seeds; the grid is drawn from its language.
-        seeds: How many languages.
-        longest: Of the texts, in words.
+        seed: The seed of the first language; the next languages have the
+            next seeds. The grid is drawn from the first language.
+        seeds: The number of languages.
+        longest: The length of the longest texts, in words.
         progress: Called as ``progress("composition", done, total)``.
     """
     numbers = range(seed, seed + seeds)
@@ -95,7 +96,7 @@ def check_composition(
     )
 
 
-def _row(seed: int, shift: TwoShifts, longest: int) -> Row:
+def _row(seed: int, shift: TwoShifts, longest: int) -> TableRow:
     base, truth = shift.base, shift.steered(1, 1)
     W1, W2 = maps_of(shift)
     both = product(W1, W2, 1, 1)
@@ -115,7 +116,7 @@ def _row(seed: int, shift: TwoShifts, longest: int) -> Row:
     }
 
 
-def _grid(shift: TwoShifts, longest: int) -> list[Row]:
+def _grid(shift: TwoShifts, longest: int) -> list[TableRow]:
     contexts = Contexts.of(shift.base.vocab, longest)
     return [
         {"first": one, "second": two, "kl_sum": _lost(shift, one, two, contexts)}

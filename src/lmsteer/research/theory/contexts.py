@@ -1,7 +1,8 @@
 """All contexts of a language, with their exact chances: what every divergence here is summed over.
 
 By the chain rule the KL of two languages over texts of n words is the sum of the KLs of the next
-word over the contexts of 0 to n - 1 words. Divided by n it is in nats a word: the unit throughout.
+word over the contexts of 0 to n - 1 words. Divided by n it is in nats per
+word: the unit throughout.
 """
 
 from __future__ import annotations

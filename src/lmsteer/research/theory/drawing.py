@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ...figures import COLOURS, subplots
+from .checks import Part, TableRow, column
 from .composition import GRID
 from .exact import ERRORS, MIXED
 from .learning import EXCESS, KL
-from .report import Part, Row, column
 from .softmax import FLOORS
 from .swb import BEST, FAMILIES
 
@@ -80,7 +80,7 @@ def _composition(part: Part, axes: Any) -> None:
     axes[0].set_xticks(strength, [f"{value:g}" for value in strength])
     axes[0].minorticks_off()
     axes[0].set_xlabel("ε₁ = ε₂")
-    axes[0].set_ylabel("KL from the truth, nats a word")
+    axes[0].set_ylabel("KL from the truth, nats per word")
     axes[0].legend(fontsize=8)
     axes[0].set_title("what the sum loses; the product is exact", fontsize=10)
     ticks = list(dict.fromkeys(column(rows, "first").tolist()))
@@ -113,7 +113,7 @@ def _softmax(part: Part, axes: Any) -> None:
         )
     axes[0].set_yscale("log")
     axes[0].set_xlabel(f"width d; there are {widths[-1]:g} contexts")
-    axes[0].set_ylabel("KL from π′, nats a word")
+    axes[0].set_ylabel("KL from π′, nats per word")
     axes[0].legend(fontsize=8)
     axes[0].set_title("softmax head: the floor falls with the width", fontsize=10)
 
@@ -137,7 +137,7 @@ def _swb(part: Part, axes: Any) -> None:
             )
     axes[0].set_yscale("log")
     axes[0].set_xticks(range(len(FAMILIES)), list(FAMILIES))
-    axes[0].set_ylabel("KL from π′, nats a word")
+    axes[0].set_ylabel("KL from π′, nats per word")
     axes[0].legend(fontsize=8)
     axes[0].set_title("one offset whatever the context, against W", fontsize=10)
 
@@ -166,12 +166,12 @@ def _learning(part: Part, axes: Any) -> None:
     axes[0].set_xscale("log")
     axes[0].set_yscale("log")
     axes[0].set_xlabel("labelled words")
-    axes[0].set_ylabel("KL above the floor, nats a word")
+    axes[0].set_ylabel("KL above the floor, nats per word")
     axes[0].legend(fontsize=7)
     axes[0].set_title("learning from samples", fontsize=10)
 
 
-def _means(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+def _means(rows: list[TableRow]) -> tuple[np.ndarray, np.ndarray]:
     words = np.unique(column(rows, "words"))
     chosen = ([row for row in rows if row["words"] == count] for count in words)
     return words, np.array([column(some, "excess").mean() for some in chosen])

@@ -15,10 +15,10 @@ from jaxtyping import Float64, Int64
 
 from ...errors import InputError
 from ...states import Progress
-from .families import Shift, random_shift
+from .checks import Check, Part, TableRow, column, counted
+from .families import StyleShift, random_shift
 from .hmm import Array, Hmm, all_texts, check_distributions
 from .linear import log_probability
-from .report import Check, Part, Row, column, counted
 
 SEEDS = 10
 LONGEST = 6
@@ -63,8 +63,8 @@ def style_map(language: Hmm, target: Float64[Array, " styles"]) -> Float64[Array
     """The exact W for a change of style: ``diag(pi' / pi) (x) I - I``.
 
     Args:
-        language: Under pi.
-        target: pi'.
+        language: The language under pi.
+        target: ``(styles,)``, pi'.
 
     Raises:
         InputError: An assumption does not hold; see `check_assumptions`.
@@ -99,9 +99,9 @@ def check_exact(
     """The exact case over random languages, and a control for each assumption.
 
     Args:
-        seed: The first of the languages' seeds.
-        seeds: How many languages.
-        longest: Of the texts that are compared, all of them, in words.
+        seed: The seed of the first language; the next languages have the next seeds.
+        seeds: The number of languages.
+        longest: The length, in words, up to which all texts are compared.
         progress: Called as ``progress("exact", done, total)``.
     """
     numbers = range(seed, seed + seeds)
@@ -156,7 +156,7 @@ def check_exact(
     )
 
 
-def _row(seed: int, shift: Shift, longest: int) -> Row:
+def _row(seed: int, shift: StyleShift, longest: int) -> TableRow:
     base, truth = shift.base, shift.steered
     W = style_map(base, shift.target)
 
@@ -181,7 +181,7 @@ def _row(seed: int, shift: Shift, longest: int) -> Row:
     }
 
 
-def _mixing_row(share: float, shifts: list[Shift], longest: int) -> Row:
+def _mixing_row(share: float, shifts: list[StyleShift], longest: int) -> TableRow:
     errors = [
         _mixing_error(shift, style_map(shift.base, shift.target), share, longest)
         for shift in shifts
@@ -190,7 +190,7 @@ def _mixing_row(share: float, shifts: list[Shift], longest: int) -> Row:
     return {"share": share, "least": min(errors), "median": middle, "most": max(errors)}
 
 
-def _mixing_error(shift: Shift, W: Array, share: float, longest: int) -> float:
+def _mixing_error(shift: StyleShift, W: Array, share: float, longest: int) -> float:
     """What the W of the language without mixing misses in the one with it."""
     mixed = shift.base.mixed(share)
     return largest_error(
@@ -219,7 +219,7 @@ def _softmax(language: Hmm, texts: Int64[Array, "texts length"], W: Array) -> Ar
     return total
 
 
-def _refusals(shift: Shift) -> tuple[bool, bool]:
+def _refusals(shift: StyleShift) -> tuple[bool, bool]:
     """Whether a mixing language is refused, and one that never meets a style it is to reach."""
     never = np.zeros_like(shift.target)
     never[0] = 1.0

@@ -16,12 +16,12 @@ _LEAST_SHIFT = 0.3  # in total variation: a change of style that is none shows n
 
 
 @dataclass(frozen=True, eq=False)
-class Shift:
+class StyleShift:
     """A language and the chances of the styles it is to be steered to.
 
     Args:
-        base: The language, under pi.
-        target: ``(styles,)``, pi'.
+        base: The language before the change, under pi.
+        target: ``(styles,)``, the chances of the styles after the change, pi'.
     """
 
     base: Hmm
@@ -37,13 +37,13 @@ class Shift:
         return np.asarray(self.base.styles + strength * (self.target - self.base.styles))
 
 
-def random_shift(seed: int, *, styles: int = 2, inner: int = 3, vocab: int = 5) -> Shift:
+def random_shift(seed: int, *, styles: int = 2, inner: int = 3, vocab: int = 5) -> StyleShift:
     """Styles that differ in everything: where they begin, how they move, what they say."""
     draw = np.random.default_rng(seed)
     origin = target = distributions(draw, styles)
     while np.abs(target - origin).sum() < 2 * _LEAST_SHIFT:
         target = distributions(draw, styles)
-    return Shift(
+    return StyleShift(
         Hmm(
             origin,
             distributions(draw, styles, inner),
@@ -54,7 +54,7 @@ def random_shift(seed: int, *, styles: int = 2, inner: int = 3, vocab: int = 5) 
     )
 
 
-def ring_shift(seed: int, *, words: int = 5) -> Shift:
+def ring_shift(seed: int, *, words: int = 5) -> StyleShift:
     """Two styles with the same words equally often at every place, in another order.
 
     Words and inner states lie on a ring: each style steps around it by its own random law, and
@@ -69,7 +69,7 @@ def ring_shift(seed: int, *, words: int = 5) -> Shift:
     laws = (1 - _EVEN) * laws + _EVEN / words
     spoken = np.full(words, 0.2 / (words - 1))
     spoken[0] = 0.8
-    return Shift(
+    return StyleShift(
         Hmm(
             np.array([0.5, 0.5]),
             np.full((2, words), 1 / words),
@@ -88,8 +88,8 @@ class TwoShifts:
         base: The language, ``pi = first (x) second``; style number ``first * styles of second +
             second``.
         first: ``(styles,)``, the chances of the first of the pair.
-        second: Those of the second.
-        targets: What the two are to become.
+        second: ``(styles,)``, the chances of the second of the pair.
+        targets: The chances of the first and of the second after the change.
     """
 
     base: Hmm

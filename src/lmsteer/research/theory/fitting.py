@@ -20,13 +20,13 @@ _NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class ScoreFit:
     """A minimum.
 
     Args:
         matrix: ``(inputs, dim)``, B; of the many that score alike, the one without parts that
             change nothing.
-        kl: Mean KL from the truth there, in nats: the floor.
+        kl: The mean KL from the truth at this minimum, in nats: the floor.
     """
 
     matrix: Float64[Array, "inputs dim"]
@@ -64,19 +64,19 @@ def fit_scores(
     table: Float64[Array, "vocab dim"],
     truth: Float64[Array, "contexts vocab"],
     weights: Float64[Array, " contexts"],
-) -> Fit:
+) -> ScoreFit:
     """Minimise the mean KL of ``softmax(base + inputs @ B @ table.T)`` from the truth over B.
 
     By Newton steps in a trust region (scipy's ``trust-exact``), from B = 0, in coordinates in which
-    inputs and table are orthonormal: what cannot be told apart is left out, and the rest is well
-    conditioned.
+    inputs and table are orthonormal: directions that make no difference are left out, and the rest
+    is well conditioned.
 
     Args:
-        base: Scores before the change.
-        inputs: What B reads in each context.
-        table: What it writes to: a row a word.
+        base: The scores before the change.
+        inputs: The row that B reads in each context.
+        table: The embeddings that B writes to, one row per word.
         truth: The distribution wanted in each context.
-        weights: Of the contexts; they sum to 1.
+        weights: The weights of the contexts; they sum to 1.
     """
     from scipy.optimize import minimize
 
@@ -111,7 +111,7 @@ def fit_scores(
         method="trust-exact",
         options={"gtol": _GRADIENT, "maxiter": _STEPS, "max_trust_radius": 1e6},
     )
-    return Fit(to_inputs @ found.x.reshape(shape) @ to_table.T, max(0.0, float(found.fun)))
+    return ScoreFit(to_inputs @ found.x.reshape(shape) @ to_table.T, max(0.0, float(found.fun)))
 
 
 def _orthonormal(rows: Array) -> tuple[Array, Array]:

@@ -30,7 +30,7 @@ class Hmm:
             linear language model.
 
     Raises:
-        InputError: Shapes that do not fit, or rows that are not distributions.
+        InputError: The shapes do not fit, or some rows are no distributions.
     """
 
     styles: Float64[Array, " styles"]
@@ -77,7 +77,8 @@ class Hmm:
         """The language where, at each step, a share of the texts starts afresh in another style.
 
         Args:
-            share: In [0, 1]; above 0 the transitions are no longer block-diagonal.
+            share: The share of texts that change style at a step, in [0, 1]; above 0 the
+                transitions are no longer block-diagonal.
         """
         count, inner = self.inner.shape
         other = (1 - np.eye(count)) / (count - 1)
@@ -127,7 +128,7 @@ def check_distributions(name: str, rows: Array) -> None:
     """Rows must be at least 0 and sum to 1.
 
     Raises:
-        InputError: They do not.
+        InputError: The rows are no distributions.
     """
     off = float(np.abs(rows.sum(-1) - 1).max())
     if rows.min() < 0 or not off <= _SUM_TOLERANCE:

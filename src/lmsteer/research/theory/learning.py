@@ -5,7 +5,7 @@ labelled +1 and -1, then train a steer; at strength +1 and -1, with the domain p
 training), the steered model is compared with the true languages, exactly, over all contexts. What
 the best W and domain part *on this trunk* cannot reach is the floor; what a learned steer lacks
 beyond it is the excess. By classical theory a maximum of likelihood among k free parameters has an
-excess of about k / 2n nats a word after n words.
+excess of about k / 2n nats per word after n words.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ...recipes import train
 from ...states import Progress
 from ...steer import Steer
 from ...text import Example
+from .checks import Check, Part, TableRow, column, counted
 from .contexts import Contexts
 from .families import random_shift
 from .fitting import fit_scores, log_softmax, mean_kl
 from .hmm import Array, Hmm
-from .report import Check, Part, Row, column, counted
 from .trunk import Trunk, train_trunk
 
 LENGTH = 6
@@ -39,7 +39,7 @@ TEXTS = (250, 700, 2000, 5600, 16000)
 REPEATS = 3
 _STEPS = 2000
 _SLOPE = -0.8
-EXCESS, KL = "excess KL in nats a word, by number of texts", "KL from the truth, nats a word"
+EXCESS, KL = "excess KL in nats per word, by number of texts", "KL from the truth, nats per word"
 # Calibrating changes no map. "cached" has no ridge, and here nothing held out to stop by and steps
 # enough to come close to the maximum of likelihood. The defaults choose their ridge by differences
 # of 0.002 nats held out, which is coarse beside the excess measured here, and bound it by a prior
@@ -103,7 +103,7 @@ class Bench:
         return np.tile(self.rows @ self.table.T, (len(self.languages), 1))
 
     def kl(self, maps: Float64[Array, "inputs dim"]) -> float:
-        """Mean KL from the truth in nats a word of W over the domain part, at their own labels."""
+        """Mean KL from the truth of W over the domain part, at their labels, in nats per word."""
         scores = self.base + self.inputs @ maps @ self.table.T
         return mean_kl(self.weights, self.truth, log_softmax(scores))
 
@@ -138,7 +138,7 @@ def bench(seed: int, *, steps: int = TRUNK_STEPS, progress: Progress | None = No
     return Bench.of(trunk, {y: language.with_styles(pi) for y, pi in STYLES.items()}, LENGTH)
 
 
-def slope(rows: list[Row]) -> float:
+def slope(rows: list[TableRow]) -> float:
     """The power of the number of words with which the mean excess falls, by least squares."""
     counts = sorted({int(n) for n in column(rows, "words")})
     means = [column([r for r in rows if r["words"] == n], "excess").mean() for n in counts]
@@ -156,10 +156,10 @@ def check_learning(
     """The excess against the number of samples, without a ridge and by the defaults.
 
     Args:
-        seed: Of the language, the transformer and the samples.
-        texts: How many labelled texts, of `LENGTH` words.
-        repeats: Independent samples of each number.
-        trunk_steps: Training steps of the transformer.
+        seed: The seed of the language, the transformer and the samples.
+        texts: The numbers of labelled texts, of `LENGTH` words each.
+        repeats: The number of independent samples of each size.
+        trunk_steps: The number of training steps of the transformer.
         progress: Called as ``progress(stage, done, total)``.
     """
     with _one_thread():
@@ -169,7 +169,7 @@ def check_learning(
     plain, default = ([row for row in rows if row["solver"] == solver] for solver in SOLVERS)
     single = [slope([row for row in plain if row["repeat"] == r]) for r in range(repeats)]
     parameters = free_parameters(measured)
-    told: Row = {
+    told: TableRow = {
         "unsteered": nothing,
         "floor": floor,
         "parameters": parameters,
@@ -177,7 +177,7 @@ def check_learning(
         "slope_least_steep_repeat": max(single),
         "slope_of_the_defaults": slope(default),
     }
-    summary: list[Row] = [
+    summary: list[TableRow] = [
         {
             "texts": count,
             "words": count * LENGTH,
@@ -211,17 +211,17 @@ def _learned(
     texts: tuple[int, ...],
     repeats: int,
     progress: Progress | None,
-) -> list[Row]:
+) -> list[TableRow]:
     """The excess of each steer that is trained: every solver and number of texts."""
     numbered = [(count, repeat) for count in texts for repeat in range(repeats)]
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for count, repeat in counted(numbered, "samples", progress):
         examples = measured.examples(count, np.random.default_rng((seed, count, repeat)))
         # The defaults are shown beside: one sample of each size tells their course.
         for solver in SOLVERS if repeat == 0 else ("cached",):
             trunk, options = measured.trunk, SOLVERS[solver]
             steer = train(trunk.model, trunk.tokenizer, examples, **options)
-            row: Row = {"solver": solver, "texts": count, "words": count * LENGTH}
+            row: TableRow = {"solver": solver, "texts": count, "words": count * LENGTH}
             rows.append(row | {"repeat": repeat, "excess": measured.kl_of(steer) - floor})
     return rows
 
@@ -242,7 +242,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def free_parameters(measured: Bench) -> int:
-    """Entries of W and the domain part that scores can tell apart."""
+    """Entries of W and the domain part that make a difference to the scores."""
     table = measured.table - measured.table.mean(0)
     inputs = np.sqrt(measured.weights)[:, None] * measured.inputs
     return int(np.linalg.matrix_rank(inputs) * np.linalg.matrix_rank(table))

@@ -46,7 +46,7 @@ def log_probability(
 def linear_kl(
     base: Hmm, truth: Hmm, W: Float64[Array, "states states"], contexts: Contexts
 ) -> float | None:
-    """KL of the truth from the steered linear model, in nats a word.
+    """KL of the truth from the steered linear model, in nats per word.
 
     None where a context's scores are not all positive: the steered model is no distribution.
     """

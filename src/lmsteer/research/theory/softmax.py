@@ -13,12 +13,12 @@ from jaxtyping import Float64
 
 from ...errors import InputError
 from ...states import Progress
+from .checks import Check, Part, TableRow, column, counted, medians
 from .contexts import Contexts
 from .exact import SEEDS
 from .families import distributions, random_shift
 from .fitting import fit_scores, log_softmax, mean_kl
 from .hmm import Array, Hmm, all_texts
-from .report import Check, Part, Row, column, counted, medians
 
 VOCAB = 4
 LENGTH = 3  # contexts of 0 to 2 words: 1 + 4 + 16 = 21
@@ -26,7 +26,10 @@ AHEAD = 3
 SHOWN = (1, 2, 3, 4, 6, 8, 12, 16, 20, 21)
 _ZERO, _FLOOR = 1e-10, 1e-4
 _NEGLIGIBLE = 1e-10  # of the largest singular value: what is left of a 0 by rounding
-FLOORS, CONDITIONS = "KL from π′ in nats a word, by width", "KL at full width, one condition broken"
+FLOORS, CONDITIONS = (
+    "KL from π′ in nats per word, by width",
+    "KL at full width, one condition broken",
+)
 
 
 def states_of_a_head(
@@ -40,9 +43,9 @@ def states_of_a_head(
     directions of the log-probabilities of the next `AHEAD` words.
 
     Args:
-        language: The one to be modelled.
-        contexts: All there are.
-        dim: Width, at least 1; columns past the number of contexts are 0.
+        language: The language to be modelled.
+        contexts: All contexts of the language.
+        dim: The width, at least 1; columns past the number of contexts are 0.
     """
     logs = np.log(contexts.chances(language))
     logs -= logs.mean(1, keepdims=True)
@@ -81,9 +84,9 @@ def exact_map(
     log-probabilities, E and L centred over the vocabulary.
 
     Args:
-        hidden: C; linearly independent rows.
-        table: E; spans the vocabulary up to a constant.
-        truth: Any positive distributions, one a context.
+        hidden: C, whose rows are linearly independent.
+        table: E, which spans the vocabulary up to a constant.
+        truth: Any positive distributions, one per context.
 
     Raises:
         InputError: A condition does not hold; the message says which.
@@ -116,8 +119,8 @@ def check_softmax(seed: int = 0, *, seeds: int = SEEDS, progress: Progress | Non
     """The floor against the width, and the three conditions of the exact case.
 
     Args:
-        seed: The first of the languages' seeds.
-        seeds: How many languages.
+        seed: The seed of the first language; the next languages have the next seeds.
+        seeds: The number of languages.
         progress: Called as ``progress("softmax", done, total)``.
     """
     numbers = range(seed, seed + seeds)
@@ -168,12 +171,12 @@ def check_softmax(seed: int = 0, *, seeds: int = SEEDS, progress: Progress | Non
     )
 
 
-def _floors(seed: int) -> list[Row]:
+def _floors(seed: int) -> list[TableRow]:
     shift = random_shift(seed, vocab=VOCAB)
     contexts = Contexts.of(VOCAB, LENGTH)
     truth, weights = contexts.chances(shift.steered), contexts.weights(shift.steered)
     ones, eye = np.ones((len(contexts), 1)), np.eye(VOCAB)
-    rows: list[Row] = []
+    rows: list[TableRow] = []
     for dim in range(1, len(contexts) + 1):
         hidden, table = states_of_a_head(shift.base, contexts, dim)
         base = hidden @ table.T
@@ -189,7 +192,7 @@ def _floors(seed: int) -> list[Row]:
     return rows
 
 
-def _conditions(seed: int) -> Row:
+def _conditions(seed: int) -> TableRow:
     """Arbitrary distributions wanted of contexts that all count the same."""
     draw = np.random.default_rng(seed)
     contexts = Contexts.of(VOCAB, LENGTH)

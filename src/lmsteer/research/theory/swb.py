@@ -1,7 +1,7 @@
-"""SWB, one learned offset a word whatever the context: its floor against that of a W.
+"""SWB, one learned offset per word whatever the context: its floor against that of a W.
 
 The soft word blacklist (a baseline of Han et al. 2024) adds a vector to the scores. Its best is
-found by convex optimisation, as is the best W of the linear model; both are measured on the same
+computed by convex optimisation, as is the best W of the linear model; both are measured on the same
 exact probabilities. An offset can say a word more often, but not say it elsewhere.
 """
 
@@ -13,36 +13,36 @@ import numpy as np
 from jaxtyping import Float64
 
 from ...states import Progress
+from .checks import Check, Part, TableRow, column, counted, medians
 from .contexts import Contexts
 from .exact import SEEDS
-from .families import Shift, random_shift, ring_shift
+from .families import StyleShift, random_shift, ring_shift
 from .fitting import fit_scores, mean_kl
 from .hmm import Array
 from .linear import linear_kl
-from .report import Check, Part, Row, column, counted, medians
 
 LENGTH = 6
 FITTED_ON = 4
 """Words in the texts that W is fitted on; it is measured on longer ones."""
-FAMILIES: dict[str, tuple[Callable[[int], Shift], int]] = {
+FAMILIES: dict[str, tuple[Callable[[int], StyleShift], int]] = {
     "random": (random_shift, LENGTH),
     "equal marginals": (ring_shift, LENGTH),
     "one word": (random_shift, 1),
 }
-BEST = "KL from π′, nats a word"
+BEST = "KL from π′, nats per word"
 _STEPS = 2000
 _ROUNDING = 1e-15  # of a KL; nothing is divided by less
 
 
-def best_offset(shift: Shift, contexts: Contexts) -> tuple[Float64[Array, " vocab"], float]:
-    """The offset with the least KL from the language under pi', and that KL in nats a word."""
+def best_offset(shift: StyleShift, contexts: Contexts) -> tuple[Float64[Array, " vocab"], float]:
+    """The offset with the least KL from the language under pi', and that KL in nats per word."""
     base = np.log(contexts.chances(shift.base))
     truth, weights = contexts.chances(shift.steered), contexts.weights(shift.steered)
     found = fit_scores(base, np.ones((len(base), 1)), np.eye(base.shape[1]), truth, weights)
     return found.matrix[0], found.kl
 
 
-def fit_linear(shift: Shift, contexts: Contexts) -> Float64[Array, "states states"]:
+def fit_linear(shift: StyleShift, contexts: Contexts) -> Float64[Array, "states states"]:
     """A W of the linear model, fitted on the exact chances of all texts of these contexts.
 
     The chance of a text is linear in M = I + W: with a the belief times the chance of the context,
@@ -81,8 +81,8 @@ def check_swb(seed: int = 0, *, seeds: int = SEEDS, progress: Progress | None = 
     """Best offset and fitted W over three families of languages.
 
     Args:
-        seed: The first of the languages' seeds.
-        seeds: How many languages of each family.
+        seed: The seed of the first language; the next languages have the next seeds.
+        seeds: The number of languages of each family.
         progress: Called as ``progress("swb", done, total)``.
     """
     numbered = [(family, number) for family in FAMILIES for number in range(seed, seed + seeds)]
@@ -125,7 +125,7 @@ def check_swb(seed: int = 0, *, seeds: int = SEEDS, progress: Progress | None = 
     )
 
 
-def _row(family: str, seed: int) -> Row:
+def _row(family: str, seed: int) -> TableRow:
     make, length = FAMILIES[family]
     shift = make(seed)
     contexts = Contexts.of(shift.base.vocab, length)

@@ -28,8 +28,8 @@ class Trunk:
     Args:
         model: A Llama of one or two heads, in eval mode, frozen. Its vocabulary is the language's
             and a token that every text begins with.
-        tokenizer: Words are the letters a, b, c, ...
-        vocab: Number of words.
+        tokenizer: A tokenizer whose words are the letters a, b, c, ...
+        vocab: The number of words.
     """
 
     model: nn.Module
@@ -71,11 +71,11 @@ def train_trunk(
     The global random state is left as it was.
 
     Args:
-        language: What to learn.
-        length: Words in a text.
-        dim: Width.
-        steps: Of Adam, with `TEXTS_A_STEP` fresh texts each.
-        seed: Of the weights and the texts.
+        language: The language to learn.
+        length: The number of words per text.
+        dim: The width of the model.
+        steps: The number of steps of Adam, each on `TEXTS_A_STEP` new texts.
+        seed: The seed of the weights and of the texts.
         progress: Called as ``progress("trunk", step, steps)``.
     """
     from transformers import LlamaConfig, LlamaForCausalLM

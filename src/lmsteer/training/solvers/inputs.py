@@ -118,7 +118,7 @@ def _check_prompts(encoded: Encoded) -> None:
             'where="prompt" steers the prompts, and at least one example has none: give '
             "Example(text, label, prompt), or --prompt-column"
         )
-    if encoded.sources is not None:
+    if encoded.encoder_inputs is not None:
         raise UnsupportedError(
             'where="prompt" is for causal models: of an encoder-decoder model it is not known '
             "which of its tables is reading"

@@ -10,11 +10,11 @@ import numpy as np
 
 from ...states import Progress
 
-Row = dict[str, float | int | str | None]
+TableRow = dict[str, float | int | str | None]
 _Item = TypeVar("_Item")
 
 
-def column(rows: Sequence[Row], name: str) -> np.ndarray:
+def column(rows: Sequence[TableRow], name: str) -> np.ndarray:
     """The numbers of a column, float64; NaN for None, which no check passes."""
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
 
@@ -26,8 +26,8 @@ class Check:
     Args:
         name: What is measured, in words, with its unit.
         value: What was measured.
-        sense: ``"<"``: at most the bar; ``">"``: at least the bar.
-        bar: What it is held against.
+        sense: ``"<"`` where the value must be at most the bar, ``">"`` where at least the bar.
+        bar: The bar that the value is compared with.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Part:
     """One part of the theory, run.
 
     Args:
-        name: Its name on the command line.
-        claim: What it says, in a sentence or two.
-        checks: What must hold.
+        name: The name of the part on the command line.
+        claim: What the part claims, in a sentence or two.
+        checks: The checks that must pass.
         summary: A few rows that people read.
-        tables: Rows of numbers by title: what the figures are drawn from. None stands for what is
+        tables: Rows of numbers by title, from which the figures are drawn. None stands for what is
             not a number, such as the divergence from something that is no distribution.
     """
 
     name: str
     claim: str
     checks: Sequence[Check]
-    summary: list[Row]
-    tables: dict[str, list[Row]]
+    summary: list[TableRow]
+    tables: dict[str, list[TableRow]]
 
     @property
     def passed(self) -> bool:
@@ -67,14 +67,14 @@ class Part:
 
 
 def counted(items: Sequence[_Item], stage: str, progress: Progress | None) -> Iterator[_Item]:
-    """The items one by one, with `progress` told of each that is done."""
+    """Yield the items one by one, and report each that is done to `progress`."""
     for number, item in enumerate(items):
         yield item
         if progress:
             progress(stage, number + 1, len(items))
 
 
-def medians(rows: Sequence[Row], by: str, columns: Sequence[str]) -> list[Row]:
+def medians(rows: Sequence[TableRow], by: str, columns: Sequence[str]) -> list[TableRow]:
     """The median of each column for each value of `by`, in the order they come in."""
     return [
         {by: value}

@@ -44,3 +44,25 @@ def rows(path: Path) -> Iterator[dict]:
         for line in file:
             if line.strip():
                 yield json.loads(line)
+
+
+def imdb(data: Path) -> tuple[list[str], list[str]]:
+    """IMDB reviews to train on, and the reserved ones."""
+    test = [row["text"] for row in rows(data / "imdb_reviews/imdb_test.jsonl")]
+    reserved = set(RESERVED)
+    train = [row["text"] for row in rows(data / "imdb_reviews/imdb_train.jsonl")]
+    train += [text for i, text in enumerate(test) if i not in reserved]
+    return [clean(t) for t in train], [clean(test[i]) for i in RESERVED]
+
+
+def comment(text: str) -> str:
+    """A tweet or comment without user names, addresses and entities."""
+    text = html.unescape(html.unescape(text))
+    text = re.sub(r"https?://\S+|www\.\S+|&?#\d+;?|@\w+:?|\bRT\b", " ", text)
+    return clean(re.sub(r"[^\x00-\x7f]", " ", clean(text)).strip(' "!:\n'))
+
+
+def request(text: str) -> str:
+    """A request without the data set's broken entities and address marks."""
+    text = re.sub(r"&?#\d+;?|<url>|&lt;url&gt;", " ", text)
+    return clean(text)

@@ -1,4 +1,4 @@
-"""All methods by name, the steer among them."""
+"""LM-Steer as one method among the others, in four variants."""
 
 from __future__ import annotations
 
@@ -7,28 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ...errors import InputError, LmsteerError
 from ...model import attach
 from ...recipes import self_train, train
 from ...states import Progress
 from ...steer import Site, Steer, StrengthWarning
 from ...storage import load_steer
 from ...text import Example, sides
-from ..methods import (
-    CAA,
-    DAPT,
-    PPLM,
-    SWB,
-    BestOf,
-    DExperts,
-    FewShot,
-    GeDi,
-    HeadTuning,
-    Instruction,
-    LoRA,
-    Method,
-    PrefixTuning,
-)
+from .method import Method
 
 if TYPE_CHECKING:
     from typing import Self
@@ -40,13 +25,18 @@ class Steered(Method):
     """LM-Steer: what `lmsteer.train` learns, as one method among the others."""
 
     name = "lm-steer"
+    order = 10
+    in_paper = True
+    emphasised = True
     source = "Han et al. 2024; the convex solver of this library, domain part off"
     strengths: ClassVar[tuple[float, ...]] = (2.0, 4.0, 6.0, 8.0)
     site: ClassVar[Site] = "output"
+    lender: ClassVar[type[Method] | None] = None
 
     def __init__(self, steer: Steer, name: str | None = None) -> None:
         self.steer = steer
         self.parameters = 2 * steer.dim * steer.rank
+        self.digest = f"{steer.site}-{steer.digest[:12]}"
         if name is not None:
             self.name = name  # type: ignore[misc]
 
@@ -89,17 +79,27 @@ class WithinNucleus(Steered):
     """
 
     name = "lm-steer-nucleus"
+    order = 20
+    in_paper = False
+    lender: ClassVar[type[Method] | None] = Steered
     source = (
         "the same steer; its tokens are drawn from the base model's nucleus (ours, after DExperts)"
     )
     strengths = (4.0, 8.0, 12.0)
     generate_options = {"nucleus": "base"}  # noqa: RUF012 - never changed
 
+    @classmethod
+    def borrow(cls, lent: Steered, model: PreTrainedModel) -> Self:
+        """The same steer."""
+        return cls(lent.steer)
+
 
 class SelfTrained(WithinNucleus):
     """LM-Steer that learned from the model's own writing too, within the base model's nucleus."""
 
     name = "lm-steer-self"
+    order = 30
+    lender = None  # its steer is another one
     source = (
         "lm-steer-nucleus, of a steer that also learned from texts of the model itself, labelled "
         "by n-grams of the same examples (ours)"
@@ -116,46 +116,22 @@ class InputSteered(Steered):
     """Input-Steer: the map on the input embeddings."""
 
     name = "input-steer"
+    order = 40
+    in_paper = False
+    emphasised = False
     source = "the same map on the input embeddings, rank 32 (published nowhere)"
     strengths = (2.0, 3.0)
     site = "input"
 
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (
-        Steered,
-        WithinNucleus,
-        SelfTrained,
-        InputSteered,
-        SWB,
-        CAA,
-        HeadTuning,
-        PrefixTuning,
-        LoRA,
-        DAPT,
-        DExperts,
-        GeDi,
-        PPLM,
-        BestOf,
-        Instruction,
-        FewShot,
-    )
-}
-"""By the name that the command line and tables have; the order is that of tables."""
+def ready_steer(name: str, model: PreTrainedModel) -> Steered:
+    """A steer that needs no fit, as a method under the name it was asked for by.
 
-
-def find_method(name: str, model: PreTrainedModel) -> type[Method] | Steered:
-    """A method to be fitted, or a steer that is ready, under its own name.
+    Args:
+        name: The steer's folder, its name among those shipped for the model, or its Hub id.
+        model: The model that it is for.
 
     Raises:
-        InputError: Neither.
+        LmsteerError: No such steer, or it does not fit the model.
     """
-    if name in METHODS:
-        return METHODS[name]
-    try:
-        return Steered(load_steer(name, model), name)
-    except LmsteerError as error:
-        raise InputError(
-            f"no method {name!r}: expected one of {', '.join(METHODS)}, or a steer ({error})"
-        ) from error
+    return Steered(load_steer(name, model), name)

@@ -50,14 +50,14 @@ def markdown(
     *,
     figure: str | None = None,
 ) -> str:
-    """The report.
+    """Write the report as Markdown.
 
     Args:
-        title: Its heading.
-        groups: Measured rows by set of prompts: label and estimates of each mix of strengths.
-        samples: Unpicked, some of each mix; mask them before where they may hurt.
-        facts: Settings and environment, listed at the end.
-        figure: File name of a figure to show.
+        title: The heading of the report.
+        groups: For each set of prompts, the label and the estimates of each mix of strengths.
+        samples: Some records of each mix, which nobody picked; mask offensive words first.
+        facts: Settings and environment; they are listed at the end.
+        figure: The file name of a figure to show.
     """
     lines = [f"# {shown(title)}", ""]
     for group, rows in groups.items():

@@ -12,17 +12,13 @@ import csv
 import hashlib
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.shared.text import clean, comment, request, rows
 from lmsteer import Example
 from lmsteer.metrics.linear import train_scorer
 from lmsteer.metrics.scorers import Scorer, load_scorer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bundled_model"))
-from corpus import _comment, _request
-from text import clean, rows
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def detox(data: Path) -> Style:
     ):
         with (data / file).open(encoding="utf-8", newline="") as opened:
             for row in list(csv.DictReader(opened))[::2]:
-                if text := _comment(row[column]):
+                if text := comment(row[column]):
                     found.append(Example(text, -1.0 if toxic(row) else 1.0))
     toxicity = load_scorer("toxicity")
     return Style(
@@ -88,7 +84,7 @@ def politeness_rows(data: Path) -> tuple[list[tuple[str, float]], list[tuple[str
     found = []
     for community in ("stack-exchange", "wikipedia"):
         for row in rows(data / f"politeness/{community}.jsonl"):
-            if text := _request(row["text"]):
+            if text := request(row["text"]):
                 found.append((text, max(-1.0, min(1.0, row["score"]))))
     return _halves(found)
 

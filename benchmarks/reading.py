@@ -1,6 +1,6 @@
 """Spans and style value of a 512-token text, against one pass of the model over it.
 
-python experiments/reading/speed.py
+python -m benchmarks read --repeats 30
 
 Interleaved, paired medians. The pass is the model's own forward with its log-probabilities of the
 text: what reading its likelihood once costs anyway.
@@ -18,13 +18,8 @@ import lmsteer
 from lmsteer.interpretation.reading import read_texts
 
 
-def main() -> None:
-    """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--repeats", type=int, default=30)
-    parser.add_argument("--model", default="bundled")
-    parser.add_argument("--steer", default="sentiment")
-    args = parser.parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Print both times and their ratio."""
     model, tokenizer = lmsteer.load_model(args.model)
     steer = lmsteer.load_steer(args.steer, model)
     prompts = lmsteer.read_prompts("bundled:neutral")
@@ -54,7 +49,3 @@ def main() -> None:
     ratios = [b / a for a, b in zip(*times.values(), strict=True)]
     print({k: f"{1000 * statistics.median(v):.1f} ms" for k, v in times.items()})
     print(f"paired median ratio {statistics.median(ratios):.2f}, {ids.shape[1]} tokens")
-
-
-if __name__ == "__main__":
-    main()

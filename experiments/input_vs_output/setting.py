@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 
 import lmsteer
+from experiments.shared.results import write_results
 from lmsteer import Steer
-from lmsteer.research.evaluation.report import environment
+from lmsteer.research.evaluation.document import environment
 
 RESULTS = Path(__file__).parent / "results"
 STRENGTHS = (-6.0, -4.0, -3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)
@@ -75,9 +75,7 @@ def at_ratios(
 
 def keep(name: str, rows: Any, **facts: Any) -> None:
     """Write a result with what machine made it."""
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"facts": {**facts, **environment()}, "rows": rows}, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    write_results(RESULTS / f"{name}.json", {"facts": {**facts, **environment()}, "rows": rows})
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""What was measured, one folder per question: `python -m experiments.FOLDER.SCRIPT`."""

@@ -1,0 +1,1 @@
+"""How the bundled language models were made."""

@@ -1,0 +1,1 @@
+"""Checkpoints of others, converted for the tests."""

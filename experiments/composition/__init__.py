@@ -1,0 +1,1 @@
+"""What the product of two maps does that their sum does not."""

@@ -1,0 +1,1 @@
+"""The first goals of the project, measured."""

@@ -1,0 +1,1 @@
+"""Whether it matters which texts a training holds out."""

@@ -1,0 +1,1 @@
+"""A map on the input embeddings against one on the output embeddings."""

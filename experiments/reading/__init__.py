@@ -1,0 +1,1 @@
+"""A steer as a classifier, and what reading costs."""

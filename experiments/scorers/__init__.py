@@ -1,0 +1,1 @@
+"""How the shipped scorers were trained."""

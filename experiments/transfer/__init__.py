@@ -1,0 +1,1 @@
+"""Steers carried from one model to another."""
