@@ -114,8 +114,8 @@ class Slots:
         if owners.shape[0] != count:
             raise UnsupportedError(
                 f"the engine computes scores for {count} rows and has announced "
-                f"{owners.shape[0]}, so strengths cannot be told apart; this way of running is not supported with "
-                "steers"
+                f"{owners.shape[0]}, so strengths cannot be told apart; this way of "
+                "running is not supported with steers"
             )
         if count > self._base.shape[0]:
             self._reserve(count)
