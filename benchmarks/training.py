@@ -23,9 +23,9 @@ from lmsteer.model.head import read_head
 from lmsteer.states.hidden import read_states
 from lmsteer.text.encoding import encode
 from lmsteer.text.split import split_held_out
-from lmsteer.training.fitting import JUDGED_ON
 from lmsteer.training.objective import mean_nll
-from lmsteer.training.paper import RECIPE, fit_paper
+from lmsteer.training.solvers.paper import RECIPE, follow
+from lmsteer.training.solvers.problem import JUDGED_ON
 
 from .memory import expected_peak
 
@@ -59,7 +59,7 @@ def recipe(args: argparse.Namespace, loaded: Loaded, *, bucketed: bool) -> dict[
     if bucketed:
         kept = sorted(kept, key=lambda i: len(encoded.ids[i]))
         kept = [i for part in _shuffled_parts(kept, RECIPE.batch) for i in part]
-    _, course = fit_paper(
+    _, course = follow(
         model,
         head,
         encoded,

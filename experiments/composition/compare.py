@@ -55,7 +55,7 @@ def main() -> None:
         records = lmsteer.generate(
             model, tokenizer, prompts, samples=2, max_new_tokens=20, min_new_tokens=20, top_p=0.9
         )
-        hidden = read_states(model, encode_records(model, tokenizer, records)[0]).hidden
+        hidden = read_states(model, encode_records(model, tokenizer, records)).hidden
         head = read_head(model)
         called = told_apart([Path(s).name for s in args.steers])
         steers = {c: lmsteer.load_steer(s, model) for c, s in zip(called, args.steers, strict=True)}

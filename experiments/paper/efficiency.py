@@ -48,7 +48,7 @@ class Bench:
         self.prompts = lmsteer.read_prompts(f"bundled:{style.prompts}")[:prompts]
         base = self.write([{}])
         self.base = perplexity(self.model, self.tokenizer, base).value
-        batches = encode_records(self.model, self.tokenizer, base)[0]
+        batches = encode_records(self.model, self.tokenizer, base)
         self.hidden = read_states(self.model, batches).hidden[::4]
 
     def train(self, examples: list[lmsteer.Example], **options: Any) -> lmsteer.Steer:

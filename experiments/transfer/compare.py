@@ -53,7 +53,7 @@ class Target:
         base = self.write([{}])
         self.base = perplexity(model, tokenizer, base).value
         self.base_rate = float((judge([r.text for r in base]) > 0).mean())
-        batches = encode_records(model, tokenizer, base)[0]
+        batches = encode_records(model, tokenizer, base)
         self.hidden = read_states(model, batches).hidden[::3]
 
     def write(self, mixes: list[Any]) -> list[lmsteer.Generation]:

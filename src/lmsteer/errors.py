@@ -1,14 +1,14 @@
 """What can go wrong, one tree.
 
     LmsteerError
-    ├── InputError        (also ValueError)   the caller's text, option or argument
+    ├── InputError        (also ValueError)   a text, option or argument of the caller
     ├── MismatchError     (also ValueError)   things that do not belong together
     ├── ArtefactError     (also ValueError)   a file or folder that cannot be trusted
     ├── NotFoundError     (also LookupError)  no steer, model or file of that name
     ├── UnsupportedError                      a model this method cannot act on
     └── MissingExtraError (also ImportError)  an optional dependency is absent
 
-    LmsteerWarning (also UserWarning)         what goes on, but not as well as was asked for
+    LmsteerWarning (also UserWarning)         work that goes on, but not as well as was asked for
 
 Every message says what was expected, what was got and what to do next.
 """
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 
 class LmsteerError(Exception):
-    """Root of all errors that lmsteer raises on purpose."""
+    """The root of all errors that lmsteer raises on purpose."""
 
 
 class LmsteerWarning(UserWarning):
-    """Root of all warnings that lmsteer gives on purpose; the command line prints one line each."""
+    """The root of all warnings of lmsteer; the command line prints each on one line."""
 
 
 class InputError(LmsteerError, ValueError):
@@ -37,7 +37,7 @@ class ArtefactError(LmsteerError, ValueError):
 
 
 class NotFoundError(LmsteerError, LookupError):
-    """No steer, model or file goes by that name."""
+    """There is no steer, model or file of that name."""
 
 
 class UnsupportedError(LmsteerError):

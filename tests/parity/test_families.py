@@ -159,7 +159,7 @@ def test_generation_with_a_cache_equals_generation_without(name, site, tokenizer
             tokenizer,
             ["it is", "a much longer prompt"],
             strengths=[{steer: 1.0}, {}],
-            use_cache=cached,
+            generate_kwargs={"use_cache": cached},
             **options,
         )
         for cached in (True, False)

@@ -86,8 +86,10 @@ def test_beams_are_those_of_transformers(llama, tokenizer, steer):
 def test_beam_mistakes(llama, tokenizer):
     with pytest.raises(InputError, match="at most 2 samples"):
         lmsteer.generate(llama, tokenizer, "a", beams=2, samples=3)
-    with pytest.raises(InputError, match="beams="):
+    with pytest.raises(InputError, match="no option 'num_beams'; did you mean 'beams'"):
         lmsteer.generate(llama, tokenizer, "a", num_beams=2)
+    with pytest.raises(InputError, match="give beams= instead of num_beams"):
+        lmsteer.generate(llama, tokenizer, "a", generate_kwargs={"num_beams": 2})
 
 
 def test_a_stream_is_the_text_in_pieces(llama, tokenizer, steer):

@@ -10,7 +10,7 @@ from lmsteer.model.head import read_head
 from lmsteer.text.batch import pad_batch
 from lmsteer.text.encoding import encode
 from lmsteer.training.factors import Factors
-from lmsteer.training.inputs import _backward, steered_nll
+from lmsteer.training.solvers.inputs import _backward, steered_nll
 
 
 def pieces(model, tokenizer, examples, *, prompt_only=False):
@@ -91,13 +91,13 @@ def test_checkpointing_and_parts_give_the_same_steer(tokenizer, examples, monkey
     again = lmsteer.train(model, tokenizer, examples, checkpointing=True, **options)
     torch.testing.assert_close(plain.matrix(), again.matrix(), rtol=1e-3, atol=1e-5)
     assert not any(module.training for module in model.modules())
-    monkeypatch.setattr("lmsteer.training.inputs.TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr("lmsteer.training.solvers.inputs.TOKENS_AT_ONCE", 40)
     parts = lmsteer.train(model, tokenizer, examples, **options)
     torch.testing.assert_close(plain.matrix(), parts.matrix(), rtol=1e-2, atol=1e-4)
 
 
 def test_the_guard_holds_the_change_short(tokenizer, llama, examples, monkeypatch):
-    monkeypatch.setattr("lmsteer.training.inputs.GUARD", 0.05)
+    monkeypatch.setattr("lmsteer.training.solvers.inputs.GUARD", 0.05)
     steer = lmsteer.train(
         llama, tokenizer, examples, site="input", steps=60, rank=4, calibrate=False
     )

@@ -49,7 +49,7 @@ def test_one_label_as_a_tuple_is_the_plain_training(llama, tokenizer, examples):
 def test_mistakes(llama, tokenizer, examples, both):
     with pytest.raises(InputError, match="train_jointly"):
         lmsteer.train(llama, tokenizer, both)
-    with pytest.raises(InputError, match="expected 2 labels a text"):
+    with pytest.raises(InputError, match="expected 2 labels per text"):
         lmsteer.train_jointly(llama, tokenizer, examples, ["taste", "shout"])
     with pytest.raises(InputError, match="for 'shout'"):
         lmsteer.train_jointly(

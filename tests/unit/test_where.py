@@ -185,8 +185,10 @@ def test_without_a_cache_prompt_and_response_cannot_be_told_apart(model, tokeniz
     steer = one()
     for options in ({"use_cache": False}, {"prefill_chunk_size": 2}):
         with pytest.raises(UnsupportedError, match="prompt to be read in one call"):
-            lmsteer.generate(model, tokenizer, "so it is", strengths={steer: 1.0}, **options)
-    options = {"use_cache": False, "max_new_tokens": 4, "where": "all"}
+            lmsteer.generate(
+                model, tokenizer, "so it is", strengths={steer: 1.0}, generate_kwargs=options
+            )
+    options = {"generate_kwargs": {"use_cache": False}, "max_new_tokens": 4, "where": "all"}
     lmsteer.generate(model, tokenizer, "so it is", strengths={steer: 1.0}, **options)
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..generation import generate
-from ..model import Head, context_length, input_tables, read_head
-from ..states import Progress, read_states
-from ..text import encode_pairs, read_prompts, target_spans
+from ..model import Head, input_tables, read_head
+from ..states import Progress, encode_for, read_states
+from ..text import read_prompts, target_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,8 +57,7 @@ def read_side(
     progress: Progress | None,
 ) -> Side:
     """Read texts through one model, and note where in them each state stands."""
-    context = context_length(model)
-    encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
+    encoded = encode_for(model, tokenizer, texts)
     hidden = read_states(model, encoded, progress=progress).hidden.float().cpu()
     head = read_head(model)
     table = head.weight if site == "output" else _input_table(model)

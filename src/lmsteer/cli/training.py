@@ -66,11 +66,12 @@ def for_self_training(options: Mapping[str, Any], judge: str | None, texts: int)
     """
     from ..metrics import load_scorer
     from ..recipes import OPTIONS
+    from ..training import OPTIONS as TRAINING
 
-    plain = {"solver": "convex", "site": "output", "chat": False, "steps": None, "resume": False}
-    plain |= {"where": "all", "checkpointing": False}
-    for name, value in plain.items():
-        if options[name] != value:
+    for name, option in TRAINING.items():
+        # `folder` is this program's own choice.
+        others = name in options and name not in OPTIONS and name != "folder"
+        if others and options[name] != option.default:
             raise InputError(f"--self-train does not go with --{name}")
     kept = {name: options[name] for name in (*OPTIONS, "seed", "calibrate") if name in options}
     return {**kept, "judge": load_scorer(judge) if judge else None, "texts": texts}

@@ -1,1 +1,1 @@
-"""Engines that serve: a strength per request inside stock vLLM. See docs/engines.md."""
+"""Engines that serve: every request has its own strengths in stock vLLM. See docs/engines.md."""

@@ -1,4 +1,4 @@
-"""Steers in vLLM's model runner V1, which a machine without Triton runs."""
+"""Steers in vLLM's model runner V1, which vLLM uses on machines without Triton."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Refuse a request that names an unknown steer or no number; HTTP 400 in the server."""
+        """Refuse a request with an unknown steer or a strength that is no number (HTTP 400)."""
         wanted_by(sampling_params)
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
@@ -42,11 +42,11 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         _watch_runner()
 
     def is_argmax_invariant(self) -> bool:
-        """True: the scores are already steered when they get here."""
+        """Always True: the scores are already steered when they get here."""
         return True
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """The scores as they are."""
+        """Return the scores as they are."""
         return logits
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
@@ -74,7 +74,7 @@ def _watch_runner() -> None:
 
 
 def _try_head(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
-    """What vLLM runs to measure its memory at start tells whether this model can be steered."""
+    """Let vLLM's measurement of its memory at start show whether this model can be steered."""
     if id(runner.vllm_config) not in _ROWS:
         return plain(runner, *args, **kwargs)
     with steering(lambda rows: rows) as seen:
@@ -84,7 +84,7 @@ def _try_head(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _steer_step(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
-    """A forward pass, and the scores of its last rows: one row a request."""
+    """One forward pass and the scores of its last rows: one row per request."""
     rows = _ROWS.get(id(runner.vllm_config))
     if rows is None:
         return plain(runner, *args, **kwargs)
@@ -100,7 +100,7 @@ def _steer_step(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _steer_prompts(plain: Any, runner: Any, hidden_states: Any, scheduled: Any) -> dict[str, Any]:
-    """Prompt log-probs, one request at a time: then all rows of a call are its own."""
+    """Log-probabilities of prompts, one request at a time: all rows of a call then belong to it."""
     rows = _ROWS.get(id(runner.vllm_config))
     if rows is None or not runner.num_prompt_logprobs:
         return dict(plain(runner, hidden_states, scheduled))

@@ -1,4 +1,4 @@
-"""vLLM's layer that multiplies by the head: what a runner gives it is steered first."""
+"""vLLM's layer that multiplies by the head: the rows that a runner gives it are steered first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Seen:
         self.times = 0
 
     def demand(self) -> None:
-        """Raise UnsupportedError if it never was: the text would go unsteered in silence."""
+        """Raise UnsupportedError if it never was: the text would silently be unsteered."""
         if not self.times:
             raise UnsupportedError(
                 "this model does not compute its scores by vLLM's LogitsProcessor layer, so it "
@@ -33,7 +33,7 @@ class Seen:
 
 @contextlib.contextmanager
 def steering(change: Callable[[Tensor], Tensor]) -> Iterator[Seen]:
-    """Within, the rows that this thread gives to the head go through `change` first.
+    """Within the block, the rows that this thread gives to the head go through `change` first.
 
     A runner opens it around its own computation of scores alone, so the head of a model that
     writes drafts, or a run that only warms up, is never steered.
@@ -52,7 +52,7 @@ def steering(change: Callable[[Tensor], Tensor]) -> Iterator[Seen]:
 
 
 def watch_head() -> None:
-    """Have vLLM's layer heed `steering`; without that it is what it was."""
+    """Make vLLM's layer obey `steering`; outside of such a block it works as before."""
     from vllm.model_executor.layers.logits_processor import LogitsProcessor
 
     plain = LogitsProcessor.forward
@@ -74,7 +74,8 @@ def wrap(owner: type, name: str, around: Callable[..., Any]) -> None:
     """Replace a method by ``around(plain, self, ...)``, once.
 
     Raises:
-        UnsupportedError: The class has no such method: another vLLM than this was written for.
+        UnsupportedError: The class has no such method: this is another version of vLLM than the one
+            that this was written for.
     """
     plain = getattr(owner, name, None)
     if plain is None:

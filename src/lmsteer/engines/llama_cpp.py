@@ -16,7 +16,7 @@ class Adapters:
 
     Args:
         llm: The model; its file must hold the head, as ``base.gguf`` does.
-        files: The file of each steer, by name.
+        files: The path of each steer's file, by the steer's name.
 
     Raises:
         MissingExtraError: llama-cpp-python is absent (extra ``llama``).
@@ -41,9 +41,9 @@ class Adapters:
             self._loaded[name] = adapter
 
     def use(self, strengths: Mapping[str, float]) -> None:
-        """Steer from now on at these strengths alone, signed; ``{}`` is the base model.
+        """Steer from now on at these signed strengths alone; ``{}`` is the base model.
 
-        What is in the cache stays valid: it does not depend on the strengths.
+        The cache stays valid: it does not depend on the strengths.
 
         Raises:
             InputError: An unknown name, or a strength that is not finite.

@@ -24,9 +24,9 @@ def named_steers(spec: str | None = None) -> Mapping[str, Steer]:
 
     Args:
         spec: ``"sentiment=/steers/sentiment,detox=user/detox"``: names with folders or Hub ids,
-            separated by commas; without a name the steer's own is taken. By default what the
-            environment variable ``LMSTEER_STEERS`` or `serve` says. A steer's domain part is there
-            too, as ``NAME.domain``.
+            separated by commas; where no name is given, the steer's own name is used. The default
+            is the value of the environment variable ``LMSTEER_STEERS``, or what `serve` was given.
+            The domain part of each steer can be named too, as ``NAME.domain``.
 
     Raises:
         InputError: Two steers of one name, or an empty entry.
@@ -37,10 +37,10 @@ def named_steers(spec: str | None = None) -> Mapping[str, Steer]:
 
 
 def serve(spec: Any) -> None:
-    """Name this process's steers, as for `named_steers`, where the environment does not.
+    """Set the steers of this process, as for `named_steers`, if the environment does not.
 
     Raises:
-        InputError: Others are named already, here or by the variable.
+        InputError: Other steers are set already, by this function or by the variable.
     """
     if not isinstance(spec, str):
         raise InputError(f"expected NAME=FOLDER entries as text, was: {spec!r}")
@@ -101,16 +101,16 @@ def check_site(steers: Mapping[str, Steer]) -> None:
 
 
 def read_request(value: Any, steers: Mapping[str, Steer]) -> dict[str, float]:
-    """The strengths that a request asks for; zeros are dropped.
+    """The strengths that a request asks for; zeros are left out.
 
-    What a request holds comes from a stranger: messages show it escaped and cut short.
+    A request comes from a stranger: messages show its text escaped and cut short.
 
     Args:
         value: ``{"sentiment": 2.5, "detox": 1}``, or the same on one line,
             ``"sentiment=2.5,detox=1"``; None and ``""`` ask for the base model. Words such as
-            ``"+auto"`` and ``"80%"`` work for calibrated steers. A number alone is taken where one
-            steer is served.
-        steers: Those that may be named.
+            ``"+auto"`` and ``"80%"`` work for calibrated steers. A number alone is enough where
+            only one steer is served.
+        steers: The steers that may be named.
 
     Raises:
         InputError: Anything else; the message lists the names.
@@ -173,6 +173,6 @@ def _is_number_or_word(given: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """What a request holds, as it may stand in a message or a log: escaped, and not too long."""
+    """The text of a request as a message or a log may show it: escaped, and not too long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

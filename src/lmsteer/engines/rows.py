@@ -1,4 +1,4 @@
-"""A strength for each row of an engine's running batch, and the change it makes of hidden rows."""
+"""The strengths of each row of an engine's running batch, and how they change hidden rows."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Rows:
     """The strengths of the requests in a batch that changes from step to step.
 
     Args:
-        steers: Those that requests may name, of the output site.
+        steers: The steers that requests may name; all act at the output site.
         most: The largest number of requests in a batch.
-        device: Where hidden states are.
+        device: The device of the hidden states.
 
     Raises:
-        UnsupportedError: A steer of the input site, or of the prompt alone.
+        UnsupportedError: A steer that acts at the input site, or on the prompt alone.
     """
 
     def __init__(self, steers: Mapping[str, Steer], most: int, device: torch.device) -> None:
@@ -58,13 +58,13 @@ class Rows:
         added: Sequence[tuple[int, Mapping[str, float]]] = (),
         moved: Sequence[tuple[int, int, bool]] = (),
     ) -> None:
-        """What happened to the batch since the last step, in this order.
+        """Follow what happened to the batch since the last step, in this order.
 
         Args:
-            count: Requests in the batch now.
-            removed: Rows that ended.
-            added: New rows and their strengths.
-            moved: ``(from, to, swap)``.
+            count: The number of requests in the batch now.
+            removed: The rows whose requests ended.
+            added: The new rows and their strengths.
+            moved: The moves of rows, ``(from, to, swap)``.
         """
         for row in removed:
             self._given[row] = {}
@@ -82,7 +82,7 @@ class Rows:
 
     @contextlib.contextmanager
     def only(self, row: int) -> Iterator[None]:
-        """Within, every hidden row belongs to this one request: positions of its prompt."""
+        """Within the block all hidden rows are positions of this one request's prompt."""
         self._only = row
         try:
             yield
@@ -90,9 +90,9 @@ class Rows:
             self._only = None
 
     def steered(self, hidden: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"]:
-        """Hidden rows with each request's steers in them; the very same tensor where none asks.
+        """Hidden rows changed by each request's steers; the same tensor if no request asks for one.
 
-        Computed in float32 and rounded to the rows' dtype once.
+        The sum is computed in float32 and rounded to the dtype of the rows once.
         """
         if self._only is not None:
             mix = self._mixed(self._given[self._only : self._only + 1])

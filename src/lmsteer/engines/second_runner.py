@@ -1,8 +1,8 @@
-"""Steers in vLLM's model runner V2, which every machine with Triton runs.
+"""Steers in vLLM's model runner V2, which vLLM uses on machines with Triton.
 
 This runner keeps each request in a slot, and says for each row of scores which slot it belongs to
 (`expanded_idx_mapping`), the rows of drafts in speculative decoding included. So the drafts are
-judged by the steered model's own probabilities, and what vLLM accepts is distributed as the
+judged by the steered model's own probabilities, and the accepted text has the distribution of the
 steered model's text, whatever wrote the drafts.
 """
 
@@ -38,7 +38,7 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Refuse a request that names an unknown steer or no number; HTTP 400 in the server."""
+        """Refuse a request with an unknown steer or a strength that is no number (HTTP 400)."""
         wanted_by(sampling_params)
 
     def __init__(self, vllm_config: VllmConfig, req_states: LogitsProcRequestState) -> None:
@@ -58,7 +58,7 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         _watch_runner()
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """A request takes a slot. False: its scores need no change once they are computed."""
+        """Note that a request has taken a slot. False: its scores need no change afterwards."""
         self.slots.put(req_idx, wanted_by(sampling_params))
         return False
 
@@ -67,7 +67,7 @@ class Requests(LogitsProcessor):  # type: ignore[misc]
         self.slots.flush()
 
     def apply(self, logits: torch.Tensor, ctx: LogitsContext) -> torch.Tensor:
-        """The scores as they are: they are already steered when they get here."""
+        """Return the scores as they are: they are already steered when they get here."""
         return logits
 
 
@@ -83,7 +83,7 @@ def _watch_runner() -> None:
 
 
 def _try_head(plain: Any, runner: Any, *args: Any, **kwargs: Any) -> Any:
-    """What vLLM runs to measure its memory at start tells whether this model can be steered."""
+    """Let vLLM's measurement of its memory at start show whether this model can be steered."""
     if id(runner.vllm_config) not in _SLOTS:
         return plain(runner, *args, **kwargs)
     with steering(lambda rows: rows) as seen:
@@ -110,7 +110,7 @@ def _steer_sampling(
 def _steer_prompts(
     plain: Any, worker: Any, scores: Any, hidden_states: torch.Tensor, batch: InputBatch, *args: Any
 ) -> Any:
-    """Prompt log-probs. vLLM asks for the scores of one stretch of the step's tokens at a time."""
+    """Log-probabilities of prompts: vLLM asks for the scores of a stretch of tokens at a time."""
     slots = getattr(worker, "lmsteer", None)
     if slots is None or not slots.asks[batch.idx_mapping_np].any():
         return plain(worker, scores, hidden_states, batch, *args)
@@ -127,10 +127,10 @@ def _steer_prompts(
 
 
 def _start(stretch: torch.Tensor, whole: torch.Tensor) -> int:
-    """Which row of `whole` a view of it starts at."""
+    """The number of the row of `whole` at which a view of it starts."""
     if stretch.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         raise UnsupportedError(
-            "this vLLM hands the hidden states of prompts on as copies, so the rows' requests "
-            "cannot be told; steers were tested on vLLM 0.32"
+            "this vLLM hands the hidden states of prompts on as copies, so it is not "
+            "known which request each row belongs to; steers were tested on vLLM 0.32"
         )
     return (stretch.storage_offset() - whole.storage_offset()) // whole.stride(0)

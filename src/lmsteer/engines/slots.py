@@ -1,9 +1,9 @@
-"""Strengths on the device, one row for each slot of an engine's requests.
+"""The strengths of an engine's requests on the device, one row per slot.
 
-Everything that a step touches has its place from the start: a table of strengths, and buffers for
-as many rows as a step can hold. A step runs the same operations on the same memory whichever
-requests it holds, and asks the device for nothing, so it neither waits for the device nor
-allocates, and can be captured in a CUDA graph.
+All memory that a step uses is allocated at the start: a table of strengths, and buffers for as many
+rows as a step can have. A step runs the same operations on the same memory, whichever requests it
+has, and reads nothing back from the device. So it neither waits for the device nor allocates
+memory, and it can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Slots:
     """The strengths of the requests that an engine holds, by slot.
 
     Args:
-        steers: Those that requests may name, of the output site.
-        most: How many slots there are.
-        device: Where hidden states are.
+        steers: The steers that requests may name; all act at the output site.
+        most: The number of slots.
+        device: The device of the hidden states.
         dtype: The type of hidden states.
-        rows: The largest number of rows in one call; more are taken too, once they come, at the
-            price of new buffers.
-        tokens: The largest number of tokens in a step; likewise.
+        rows: The expected largest number of rows in one call. More rows work too, at the price of
+            new buffers when they first come.
+        tokens: The expected largest number of tokens in a step; more work too, in the same way.
 
     Raises:
         UnsupportedError: A steer of the input site.
@@ -77,7 +77,7 @@ class Slots:
             self._owners = torch.zeros(rows, dtype=torch.int64, device=self.device)
 
     def put(self, slot: int, strengths: Mapping[str, float]) -> None:
-        """A request takes a slot; whatever was there before is gone once `flush` is called."""
+        """Give a slot to a request; its earlier strengths are replaced when `flush` is called."""
         row = np.zeros(self._table.shape[1], dtype=np.float32)
         for name, strength in strengths.items():
             row[self._columns[name]] = strength
@@ -86,7 +86,7 @@ class Slots:
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Send what was put since the last time; a step in which nothing came sends nothing."""
+        """Send the strengths that are new since the last call; if there are none, send nothing."""
         if not self._staged:
             return
         slots = self._send(torch.tensor([*self._staged], dtype=torch.int64))
@@ -105,17 +105,17 @@ class Slots:
     def steered(
         self, hidden: Float[Tensor, "rows dim"], owners: Int[Tensor, " owners"]
     ) -> Float[Tensor, "rows dim"]:
-        """Hidden rows with the steers of the slot that owns each, in a buffer of this object.
+        """Hidden rows, each changed by the steers of its slot, in a buffer of this object.
 
-        Computed in float32 and rounded to the rows' dtype once. Rows of slots that ask for
-        nothing are copied bit by bit.
+        The sum is computed in float32 and rounded to the dtype of the rows once. Rows of slots
+        without a steer are copied bit by bit.
         """
         count = hidden.shape[0]
         if owners.shape[0] != count:
             raise UnsupportedError(
-                f"the engine computes scores for {count} rows where it told of {owners.shape[0]}, "
-                "so strengths cannot be told apart; this way of running is not supported with "
-                "steers"
+                f"the engine computes scores for {count} rows and has announced "
+                f"{owners.shape[0]}, so strengths cannot be told apart; this way of "
+                "running is not supported with steers"
             )
         if count > self._base.shape[0]:
             self._reserve(count)
@@ -139,13 +139,13 @@ class Slots:
         first: int,
         count: int,
     ) -> Int[Tensor, " count"]:
-        """Which slot each of `count` tokens of a batch belongs to, in a buffer of this object.
+        """The slot of each of `count` tokens of a batch, in a buffer of this object.
 
         Args:
-            starts: Where each request's tokens start, and behind the last one how many there are.
-            slots: Each request's slot.
+            starts: The first token of each request, and after the last one the number of tokens.
+            slots: The slot of each request.
             first: The number of the first of these tokens in the batch.
-            count: How many tokens.
+            count: The number of tokens.
         """
         if count > self._found.shape[0]:
             self._reserve(count)

@@ -1,12 +1,12 @@
 """Steers in stock vLLM: every request has strengths of its own.
 
-Once steers are named, `configure` puts a class of ours among the configuration's custom logits
+Once steers are given, `configure` puts a class of ours among the configuration's custom logits
 processors, an interface of vLLM's own. vLLM loads it by its name in each of its processes, with
 either model runner: `validate_params` checks each request when it comes in, and in the worker the
-class learns which requests are in the batch. It leaves the scores alone. Instead it has the rows
-of hidden states steered just before they are multiplied by the head (head.py), so that the
-model's own head, bias, scale and soft-cap run on steered rows. What the steers change never
-reaches the KV cache, so one prefix cache serves all strengths.
+class learns which requests are in the batch. It does not change the scores. Instead the rows
+of hidden states are steered just before they are multiplied by the head (head.py), so that the
+model's own head, bias, scale and soft-cap run on steered rows. The change never reaches the KV
+cache, so one prefix cache serves all strengths.
 
     requests.py           which steers are named, what a request asks for
     first_runner.py rows.py    vLLM's model runner V1
@@ -38,10 +38,10 @@ PROCESSORS = {
 
 
 def configure(config: VllmConfig) -> None:
-    """Have an engine of this configuration steer, where steers are named; else change nothing.
+    """Make an engine of this configuration steer if steers are given; otherwise change nothing.
 
     Raises:
-        InputError: Steers named badly, or others than this process serves already.
+        InputError: The steers are not given as they should be, or this process serves others.
         NotFoundError, ArtefactError: A steer that cannot be read.
         MismatchError: A steer of another model.
         UnsupportedError: A steer or a way of running that is not supported.
@@ -74,7 +74,7 @@ def needed_by(config: VllmConfig) -> Mapping[str, Steer]:
     """The steers of an engine that runs one of our logits processors already.
 
     Raises:
-        InputError: None are named; else as for `configure`.
+        InputError: No steers are given; otherwise as for `configure`.
     """
     steers = served_by(config)
     if not steers:
@@ -90,14 +90,14 @@ def wanted_by(params: SamplingParams) -> dict[str, float]:
     """The strengths of a request: ``extra_args={"steer": {"sentiment": 2.5}}``.
 
     Raises:
-        InputError: An unknown steer, or no number.
+        InputError: An unknown steer, or a strength that is no number.
     """
     value = (params.extra_args or {}).get("steer")
     return {} if value is None else read_request(value, named_steers())
 
 
 def refuse_unsupported(config: Any) -> None:
-    """Raise UnsupportedError for ways of running in which steers would be wrong, or do nothing."""
+    """Raise UnsupportedError for ways of running in which steers would not act as they should."""
     if config.model_config.runner_type == "pooling":
         raise UnsupportedError(
             "steers change the text that a model writes, but this engine runs a pooling model, "

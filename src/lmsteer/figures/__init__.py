@@ -1,4 +1,4 @@
-"""Drawing, from plain numbers; a figure is made by itself and leaves no state behind."""
+"""Figures, drawn from plain numbers; drawing one leaves no global state behind."""
 
 from .evaluation import grid_figure as grid_figure
 from .evaluation import strength_figure as strength_figure

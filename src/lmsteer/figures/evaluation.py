@@ -17,7 +17,7 @@ def strength_figure(
     shown: Sequence[str],
     title: str,
 ) -> None:
-    """Each figure of `shown` against strength, one panel each, with its interval."""
+    """Draw each metric of `shown` against strength, in a panel of its own, with its interval."""
     figure, axes = subplots(1, len(shown), figsize=(3.6 * len(shown), 3.2), squeeze=False)
     for axis, name, colour in zip(axes[0], shown, COLOURS * len(shown), strict=False):
         values = [row[name].value for row in rows]
@@ -38,7 +38,7 @@ def tradeoff_figure(
     style: str,
     title: str,
 ) -> None:
-    """Style against perplexity, one line a group, one labelled point a mix of strengths."""
+    """Draw style against perplexity: a line per group, a labelled point per mix of strengths."""
     figure, axis = subplots(figsize=(5.6, 4.2))
     for (group, points), colour in zip(groups.items(), COLOURS * len(groups), strict=False):
         x = [row["perplexity"].value for _, row in points]
@@ -69,15 +69,16 @@ def grid_figure(
     rows: Sequence[Sequence[Mapping[str, Interval]]],
     shown: Sequence[str],
 ) -> None:
-    """Two steers' strengths on the axes, one panel for each figure of `shown`, its values in it.
+    """Draw each metric of `shown` in a panel whose axes are the strengths of two steers.
 
     Args:
-        path: The file to draw to.
-        names: Of the steer whose strength grows to the right, and of the one whose grows upwards.
+        path: The file to write the figure to.
+        names: The names of the steer whose strength grows to the right, and of the one whose
+            strength grows upwards.
         strengths: The strengths of the first steer, and those of the second.
-        rows: A line for each strength of the second steer, and in it the figures at each strength
-            of the first.
-        shown: Which figures.
+        rows: One line per strength of the second steer, with the metrics at each strength of the
+            first.
+        shown: The names of the metrics.
     """
     figure, axes = subplots(1, len(shown), figsize=(4.0 * len(shown), 3.6), squeeze=False)
     for axis, name in zip(axes[0], shown, strict=True):

@@ -1,4 +1,4 @@
-"""Figures of what a steer learned (extra `plot`)."""
+"""Figures of what a steer has learned (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Change(Protocol):
 
     @property
     def change(self) -> float:
-        """Change of its log-probability, in nats."""
+        """The change of its log-probability, in nats."""
         ...
 
 
@@ -33,7 +33,7 @@ class Curve(Protocol):
 
     @property
     def value(self) -> float:
-        """The strength at which the text is likeliest."""
+        """The strength at which the text is most likely."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Curve(Protocol):
 def words_figure(
     path: str | PathLike[str], gains: Sequence[Change], losses: Sequence[Change], title: str
 ) -> None:
-    """The words that gain and lose most, as bars."""
+    """Draw the words that gain and lose most, as bars."""
     rows = [*losses, *reversed(gains)]
     figure, axis = subplots(figsize=(4.6, 0.21 * max(4, len(rows)) + 0.9))
     colours = [COLOURS[0] if row.change > 0 else COLOURS[1] for row in rows]
@@ -67,7 +67,7 @@ def words_figure(
 def value_figure(
     path: str | PathLike[str], values: Sequence[Curve], names: Sequence[str], title: str
 ) -> None:
-    """The likelihood of each text against strength, its maximum marked."""
+    """Draw the likelihood of each text against strength, with its maximum marked."""
     figure, axis = subplots(figsize=(5.2, 3.6))
     for value, name, colour in zip(values, names, COLOURS * len(values), strict=False):
         label = f"{value.value:+.2f}  {figure_text(name)}"
@@ -82,7 +82,7 @@ def value_figure(
 
 
 def overlaps_figure(path: str | PathLike[str], found: np.ndarray, names: Sequence[str]) -> None:
-    """Overlap of steers' leading subspaces as a heat map."""
+    """Draw the overlaps of the steers' leading subspaces as a heat map."""
     names = [figure_text(name) for name in names]
     side = 1.6 + 0.6 * len(names)
     figure, axis = subplots(figsize=(side + 0.6, side))

@@ -1,4 +1,4 @@
-"""Figures by matplotlib, where it is installed (extra `plot`), and the colours of them all.
+"""Figures by matplotlib, if it is installed (extra `plot`), and the colours of all figures.
 
 A figure is made by itself, not by `pyplot`: that would choose a backend for the whole process, and
 keep every figure until it is closed.
@@ -20,22 +20,22 @@ class Interval(Protocol):
 
     @property
     def value(self) -> float:
-        """What was measured."""
+        """The measured value."""
         ...
 
     @property
     def low(self) -> float:
-        """Where the interval begins."""
+        """The lower end of the interval."""
         ...
 
     @property
     def high(self) -> float:
-        """Where it ends."""
+        """The upper end of the interval."""
         ...
 
 
 def check_matplotlib() -> None:
-    """Raise MissingExtraError where matplotlib is not installed; call it before long work."""
+    """Raise MissingExtraError if matplotlib is not installed; call it before long work."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -48,10 +48,10 @@ def subplots(
     """A figure to draw on and to save to a file, and its axes.
 
     Args:
-        rows: Of panels.
-        columns: Of panels.
-        figsize: Width and height, in inches.
-        **options: Of `matplotlib.figure.Figure.subplots`: `squeeze`, `sharex`, ...
+        rows: The number of rows of panels.
+        columns: The number of columns of panels.
+        figsize: The width and the height, in inches.
+        **options: Options of `matplotlib.figure.Figure.subplots`, such as `squeeze` and `sharex`.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -31,6 +31,7 @@ from ..model import (
 )
 from ..steer import Steer
 from ..text import padded
+from .options import GenerateOptions
 from .sampling import Pick, Row
 
 if TYPE_CHECKING:
@@ -39,18 +40,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a batch is continued; see `generate`."""
+    """How a batch is continued: the options of `generate`, and what follows from the model."""
 
-    max_new_tokens: int
-    min_new_tokens: int = 0
-    beams: int = 1
-    where: str = "trained"
-    share_prompts: bool = True
+    options: GenerateOptions
     base: Head | None = None
     """The head, where the nucleus is the unsteered model's."""
     before: Mapping[Steer, float] = field(default_factory=dict)
-    """What was attached to the model before, by whoever calls."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    """The steers that the caller had attached to the model before."""
 
 
 def decode(
@@ -61,55 +57,61 @@ def decode(
     pick: Pick | None,
     how: Decoding,
 ) -> Int[Tensor, "rows seq"]:
-    """Ids of the continuations, without the prompts.
+    """The token ids of the continuations, without the prompts.
 
     Args:
-        model: Any that generates.
-        tokenizer: For its pad and end tokens.
-        encoded: Ids of each row's prompt.
-        batch: What each row is steered by.
-        pick: Draws the tokens; None for beam search, which returns `beams` rows for each row.
-        how: The rest.
+        model: The model that writes.
+        tokenizer: The model's own, for its pad and end tokens.
+        encoded: The token ids of each row's prompt.
+        batch: The rows, with the strengths that each is steered by.
+        pick: What draws the tokens; None for beam search, which returns `beams` rows per row.
+        how: The options, and what follows from the model.
     """
     from transformers import GenerationConfig, LogitsProcessorList
 
     pad = tokenizer.pad_token_id
     pad = next(i for i in (pad, tokenizer.eos_token_id, 0) if i is not None)
     start = decoder_start(model)
-    # A prompt that PEFT has learned is put before the text by PEFT's own generate.
+    # Only PEFT's own generate puts a prompt that PEFT has learned before the text.
     writer: Any = learned_prompt(model) or unwrap(model)
-    # A decoder goes on at the right end; an encoder may count positions from the left.
+    # A decoder continues at the right end; an encoder may count positions from the left.
     ids, mask = padded(encoded, pad, left=start is None)
     ids, mask = ids.to(input_device(model)), mask.to(input_device(model))
+    options = how.options
     defaults = writer.generation_config
     config = GenerationConfig(
-        max_new_tokens=how.max_new_tokens,
-        min_new_tokens=how.min_new_tokens or None,
+        max_new_tokens=options["max_new_tokens"],
+        min_new_tokens=options["min_new_tokens"] or None,
         do_sample=False,
-        num_beams=how.beams,
-        num_return_sequences=how.beams,
+        num_beams=options["beams"],
+        num_return_sequences=options["beams"],
         pad_token_id=pad,
         bos_token_id=defaults.bos_token_id,
         eos_token_id=defaults.eos_token_id,
         decoder_start_token_id=start,
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
-    options = dict(how.options)
+    kwargs = dict(options["generate_kwargs"])
     with alone(model), evaluating(model), torch.inference_mode():
         if around(model) != how.before:
             raise InputError(
                 "steers were attached to this model, or detached from it, while it was writing: "
                 "its texts would no longer be what their records say"
             )
-        everywhere = _everywhere(model, batch, how.where)
+        everywhere = _everywhere(model, batch, options["where"])
         if not everywhere:
-            _check_told_apart(options)
-        # Read apart from its last token, a prompt would no longer be told from the response.
-        if everywhere and how.share_prompts and how.beams == 1 and options.get("use_cache", True):
+            _check_told_apart(kwargs)
+        # A prompt that is read without its last token can no longer be told from the response.
+        if (
+            everywhere
+            and options["share_prompts"]
+            and options["beams"] == 1
+            and kwargs.get("use_cache", True)
+        ):
             cache = _read_prompts(model, ids, mask, batch)
-            options |= {} if cache is None else {cache_name(model): cache}
+            kwargs |= {} if cache is None else {cache_name(model): cache}
         with (
-            attach(model, by_row(batch), where=how.where, expand=how.beams),
+            attach(model, by_row(batch), where=options["where"], expand=options["beams"]),
             _unsteered(model, pick, how.base),
         ):
             output = writer.generate(
@@ -117,7 +119,7 @@ def decode(
                 attention_mask=mask,
                 generation_config=config,
                 logits_processor=LogitsProcessorList([] if pick is None else [pick]),
-                **options,
+                **kwargs,
             )
     written: Tensor = output[:, ids.shape[1] :] if start is None else output[:, 1:]
     return written
@@ -135,7 +137,7 @@ def _unsteered(model: PreTrainedModel, pick: Pick | None, head: Head | None) -> 
 
 
 def _everywhere(model: PreTrainedModel, batch: Sequence[Row], where: str) -> bool:
-    """Whether every steer of the batch acts on all positions, and all that are attached already."""
+    """Whether the steers of the batch, and those already attached, all act on every position."""
     if any(part != "all" for watch in watches(model) for part in watch.where.values()):
         return False
     if where != "trained":
@@ -143,9 +145,9 @@ def _everywhere(model: PreTrainedModel, batch: Sequence[Row], where: str) -> boo
     return all(steer.where == "all" for row in batch for steer, s in row.strengths.items() if s)
 
 
-def _check_told_apart(options: Mapping[str, Any]) -> None:
-    """Refuse options under which a forward call does not tell what is prompt and what response."""
-    if options.get("use_cache", True) is False or options.get("prefill_chunk_size"):
+def _check_told_apart(kwargs: Mapping[str, Any]) -> None:
+    """Refuse options under which a forward call does not show what is prompt and what response."""
+    if kwargs.get("use_cache", True) is False or kwargs.get("prefill_chunk_size"):
         raise UnsupportedError(
             "a steer that acts on the prompt or on the response alone needs the prompt to be read "
             "in one call and kept in the cache: leave use_cache= and prefill_chunk_size= out, or "
@@ -154,7 +156,7 @@ def _check_told_apart(options: Mapping[str, Any]) -> None:
 
 
 def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
-    """Strengths of the batch: plain numbers where all rows agree, else one value a row."""
+    """The strengths of the batch: a plain number where all rows agree, else one value per row."""
     steers = dict.fromkeys(steer for row in batch for steer in row.strengths)
     mixed: dict[Steer, float | Tensor] = {}
     for steer in steers:
@@ -166,14 +168,14 @@ def by_row(batch: Sequence[Row]) -> dict[Steer, float | Tensor]:
 def _read_prompts(
     model: PreTrainedModel, ids: Tensor, mask: Tensor, batch: Sequence[Row]
 ) -> Any | None:
-    """The cache of all but the last token of each prompt, each different one read once.
+    """The cache of all but the last token of each prompt; every different prompt is read once.
 
-    What the head does to a strength does not reach the cache, so rows that differ by it share
-    one prompt; a steer at the input site changes what is read, so there the strengths count too.
+    A steer at the output site does not change the cache, so rows that differ only by its strength
+    share one prompt. A steer at the input site changes what is read, so its strength counts too.
 
     Returns:
-        The cache, a row a row of the batch; None where nothing would be saved, or the model's
-        cache is of a kind of its own.
+        The cache, with one row per row of the batch; None where nothing would be saved, or where
+        the model has a cache of its own kind.
     """
     from transformers import DynamicCache
 

@@ -1,4 +1,4 @@
-"""`Generation`: one text as it was written, and records sorted by what they were steered by."""
+"""`Generation`: one generated text, and the records of each mapping of strengths."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class Generation:
     """One sampled continuation.
 
     Args:
-        prompt: As it was given.
+        prompt: The prompt as it was given (in its chat template, if there is one).
         text: The continuation alone.
-        strengths: Strength of each steer by its name; steers of one name in one call have numbers,
-            ``"mood#1"`` and ``"mood#2"`` (`lmsteer.steer.labelling.labels`).
-        sample: Number of the sample among those of its prompt and strengths, from 0.
+        strengths: The strength of each steer, by its name. Steers of one name in one call have
+            numbers, ``"mood#1"`` and ``"mood#2"`` (`lmsteer.steer.labelling.labels`).
+        sample: The number of the sample among those of its prompt and strengths, from 0.
         seed: The `seed` of the call.
-        mix: Number of its mapping among the `strengths` of the call, from 0. Records belong
-            together by it; names and strengths may be those of another mapping too. It says what
-            was asked for, not what was written: records that differ by it alone are equal.
+        mix: The number of its mapping among the `strengths` of the call, from 0. Use it to group
+            records: two mappings may have the same names and strengths. Records that differ by it
+            alone are equal.
     """
 
     prompt: str
@@ -36,11 +36,11 @@ def by_mix(records: Sequence[Generation], count: int) -> list[list[Generation]]:
     """The records of each mapping of `strengths`, in the order the mappings were given.
 
     Args:
-        records: Of one call of `generate`, or of several with the same `strengths`.
-        count: How many mappings there were.
+        records: The records of one call of `generate`, or of several with the same `strengths`.
+        count: The number of mappings.
 
     Raises:
-        MismatchError: A record of a further mapping.
+        MismatchError: A record belongs to a mapping beyond `count`.
     """
     parts: list[list[Generation]] = [[] for _ in range(count)]
     for record in records:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..steer import Steer
 
-# Likeliest tokens that are looked at first: most nuclei are smaller, and sorting the whole
-# vocabulary at every token costs more than the model's own work where models are small.
+# The number of likeliest tokens that are looked at first: most nuclei are smaller, and for small
+# models sorting the whole vocabulary at every token would cost more than the model itself.
 _FIRST = 512
 
 
@@ -23,10 +23,10 @@ class Row:
     """One text to be written.
 
     Args:
-        prompt: Number of its prompt.
-        strengths: What it is steered by.
-        sample: Number of the sample among those of its prompt and strengths.
-        mix: Number of its strengths among the mappings of the call.
+        prompt: The number of its prompt.
+        strengths: The strength of each steer.
+        sample: The number of the sample among those of its prompt and strengths.
+        mix: The number of its strengths among the mappings of the call.
     """
 
     prompt: int
@@ -35,7 +35,7 @@ class Row:
     mix: int = 0
 
     def beside(self, attached: Mapping[Steer, float]) -> Row:
-        """The same text with the strengths of steers that are attached already added to its own."""
+        """The same row, with the strengths of the attached steers added to its own."""
         if not attached:
             return self
         total = dict(attached)
@@ -47,11 +47,11 @@ class Row:
 def uniforms(
     prompts: Sequence[str], batch: Sequence[Row], seed: int, length: int
 ) -> Float[Tensor, "rows length"]:
-    """Uniform numbers in [0, 1), each row a function of its own record."""
+    """Uniform numbers in [0, 1); each row depends on its own record alone."""
     drawn = torch.empty(len(batch), length)
     for i, row in enumerate(batch):
-        # By name, not by the steers' numbers, which another machine learns a little differently:
-        # steers of one name at equal strengths meet the same luck.
+        # By name, not by the steers' values, which differ a little from machine to machine: steers
+        # of one name at equal strengths get the same random numbers.
         mix = sorted((steer.name, float(value)) for steer, value in row.strengths.items() if value)
         key = repr((seed, prompts[row.prompt], mix, row.sample))
         number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
@@ -60,10 +60,10 @@ def uniforms(
 
 
 class Pick:
-    """A logits processor that samples: it leaves one token possible, for greedy search to take.
+    """A logits processor that samples: it leaves one token possible, which greedy search takes.
 
-    Sampling by inverting the cumulative distribution needs one number a token, drawn beforehand,
-    where drawing from the model's own batch would tie every row to its neighbours.
+    It inverts the cumulative distribution, which needs one random number per token, drawn
+    beforehand. Sampling by torch would make every row depend on the others of its batch.
     """
 
     def __init__(self, drawn: Float[Tensor, "rows length"], temperature: float, top_p: float):
@@ -75,7 +75,7 @@ class Pick:
     def __call__(
         self, input_ids: Tensor, scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
-        """The same scores for greedy search; else 0 for the token drawn, and -inf elsewhere."""
+        """The scores as they are at temperature 0; else 0 for the drawn token, -inf elsewhere."""
         if self.temperature == 0:
             return scores
         chance = (scores.float() / self.temperature).softmax(-1)
@@ -91,14 +91,14 @@ class Pick:
         return torch.full_like(scores, float("-inf")).scatter_(-1, chosen, 0.0)
 
     def _unsteered(self, scores: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows vocab"]:
-        """What the model itself would write with, of the tokens that are allowed."""
+        """The probabilities of the unsteered model, over the tokens that are allowed."""
         assert self.base is not None
         base = self.base().to(scores.device).float() / self.temperature
         return base.masked_fill(scores == float("-inf"), float("-inf")).softmax(-1)
 
 
 def _likeliest(chance: Float[Tensor, "rows vocab"], count: int) -> tuple[Tensor, Tensor]:
-    """The `count` greatest of each row, falling, and their places."""
+    """The `count` greatest values of each row, in falling order, and their places."""
     width = chance.shape[1]
     count = min(count, width)
     if chance.device.type != "cpu":
@@ -122,14 +122,14 @@ def _draw(
     drawn: Float[Tensor, "rows 1"],
     top_p: float,
 ) -> Int[Tensor, "rows 1"]:
-    """One of `ids` a row, by its chance among those of the nucleus.
+    """One of `ids` per row, drawn by its probability among those of the nucleus.
 
     Args:
-        top: What the nucleus is taken of, falling from left to right.
-        ids: The tokens it belongs to.
-        chance: What the tokens of the nucleus are drawn by.
-        drawn: In [0, 1).
-        top_p: Mass of the nucleus.
+        top: The probabilities that decide the nucleus, falling from left to right.
+        ids: The tokens of these probabilities.
+        chance: The probabilities by which the tokens of the nucleus are drawn.
+        drawn: Random numbers in [0, 1).
+        top_p: The share of the probability that the nucleus has.
     """
     # The nucleus holds every token before which less than top_p has been reached.
     inside = top.cumsum(-1) - top < top_p

@@ -1,4 +1,4 @@
-"""`stream`: one steered text, piece by piece, as it is written."""
+"""`stream`: one steered text in pieces, while it is being written."""
 
 from __future__ import annotations
 
@@ -7,35 +7,38 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+from typing_extensions import Unpack
 
+from .options import OPTIONS, GenerateOptions
 from .writing import Strengths, generate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@OPTIONS.documented
 def stream(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompt: str,
     *,
     strengths: Strengths = {},  # noqa: B006 - never changed
-    **options: Any,
+    **options: Unpack[GenerateOptions],
 ) -> Iterator[str]:
-    """Continue one prompt, and hand out the text in pieces; joined they are `generate`'s text.
+    """Continue one prompt and yield the text in pieces; joined they are the text of `generate`.
 
-    The text is written by a thread of its own, which stops soon after the iterator is closed.
+    A thread of its own writes the text; it stops soon after the iterator is closed.
     Other calls of `generate` and `stream` on this model wait until it has finished.
 
     Args:
         model: A causal or encoder-decoder language model.
         tokenizer: The model's own.
         prompt: One prompt.
-        strengths: Of each steer, as in `generate`.
-        **options: Of `generate`: `max_new_tokens`, `top_p`, `seed`, `chat`, ...
+        strengths: The strength of each steer, as in `generate`.
+        **options: See `GenerateOptions`.
 
     Yields:
-        Pieces of the text, whole words mostly.
+        Pieces of the text, mostly whole words.
     """
     from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
 
@@ -45,7 +48,10 @@ def stream(
         def __call__(self, input_ids: torch.Tensor, scores: Any, **rest: Any) -> torch.Tensor:
             return torch.full((len(input_ids),), closed.is_set(), device=input_ids.device)
 
+    options = OPTIONS.fill(options, "stream")
     pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    ours = {"streamer": pieces, "stopping_criteria": StoppingCriteriaList([Closed()])}
+    options["generate_kwargs"] = {**options["generate_kwargs"], **ours}
     failures: list[BaseException] = []
 
     def write() -> None:
@@ -55,11 +61,9 @@ def stream(
                 tokenizer,
                 prompt,
                 strengths=strengths,
-                streamer=pieces,
-                stopping_criteria=StoppingCriteriaList([Closed()]),
                 **options,
             )
-        except BaseException as error:  # handed on to whoever reads the pieces
+        except BaseException as error:  # the reader of the pieces gets it
             failures.append(error)
         finally:
             pieces.end()

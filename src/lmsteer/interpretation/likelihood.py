@@ -19,14 +19,13 @@ from ..model import (
     Head,
     check_everywhere,
     check_fit,
-    context_length,
     decoder_start,
     read_head,
     token_nll,
 )
-from ..states import Progress, read_states
+from ..states import Progress, encode_for, read_states
 from ..steer import Steer, change
-from ..text import Encoded, encode_pairs
+from ..text import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,8 +52,8 @@ class Likelihood:
         return found
 
     def by_text(self, values: np.ndarray) -> list[np.ndarray]:
-        """The rows of `values` that belong to each text of `encoded`."""
-        return np.split(values, np.cumsum(self.encoded.target_counts.numpy())[:-1])
+        """The values as one array per text of `encoded`."""
+        return self.encoded.by_text(values)
 
 
 def likelihood(
@@ -82,8 +81,7 @@ def likelihood(
     check_everywhere(steer, "reading a text")
     if decoder_start(model) is not None:
         raise UnsupportedError("steers of encoder-decoder models cannot be explained so far")
-    context = context_length(model)
-    encoded = encode_pairs(tokenizer, [""] * len(texts), texts, max_length=context)
+    encoded = encode_for(model, tokenizer, texts)
     if not len(encoded):
         return None
     states = read_states(model, encoded, progress=progress)

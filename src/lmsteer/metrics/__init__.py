@@ -1,9 +1,10 @@
-"""Numbers about generated text: one file a metric, pure functions, each with an interval.
+"""Numbers about generated text: one file per metric, pure functions, each with an interval.
 
 Every function returns an `Estimate`: value, count and a bootstrap interval over prompts, because
 samples of one prompt are not independent.
 """
 
+from ..states import text_losses as text_losses
 from .diversity import distinct as distinct
 from .diversity import repetition as repetition
 from .estimates import Estimate as Estimate
@@ -20,7 +21,6 @@ from .records import encode_records as encode_records
 from .scorers import Scorer as Scorer
 from .scorers import load_scorer as load_scorer
 from .sentences import acceptability as acceptability
-from .sentences import text_losses as text_losses
 from .sentences import text_perplexity as text_perplexity
 from .similarity import mauve as mauve
 from .style import any_probability as any_probability

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def distinct(records: Sequence[Generation], n: int) -> Estimate:
-    """Distinct n-grams of a prompt's samples over their number of words, mean over prompts.
+    """The number of distinct n-grams of a prompt's samples per word, as a mean over prompts.
 
-    As DExperts and LM-Steer compute it (Li et al. 2016, per prompt): the more samples a prompt
-    has, the lower it comes out, so compare only at equal numbers of samples and tokens.
+    This is what DExperts and LM-Steer compute (Li et al. 2016, per prompt). The more samples a
+    prompt has, the lower it is, so compare only at equal numbers of samples and tokens.
 
     Args:
-        records: Generated text at one strength.
-        n: Length of the n-grams, at least 1.
+        records: The generated texts of one strength.
+        n: The length of the n-grams, at least 1.
 
     Raises:
-        InputError: n below 1, or no word in any record.
+        InputError: n is below 1, or no record has a word.
     """
     if n < 1:
         raise InputError(f"n must be at least 1, was: {n}")
@@ -43,7 +43,7 @@ def distinct(records: Sequence[Generation], n: int) -> Estimate:
 
 
 def repetition(records: Sequence[Generation], n: int = 4) -> Estimate:
-    """Share of n-grams that their own text has had before, mean over records; 0 is none.
+    """The share of n-grams that occurred earlier in the same text, as a mean over records.
 
     Texts of fewer than n words count as 0.
     """

@@ -18,9 +18,9 @@ class Estimate:
 
     Args:
         value: The number itself.
-        count: How many records (or tokens, where said so) it rests on.
-        low: Lower end of the 95% bootstrap interval.
-        high: Upper end.
+        count: The number of records (or of tokens, where the metric says so) behind it.
+        low: The lower end of the 95% bootstrap interval.
+        high: The upper end.
     """
 
     value: float
@@ -43,16 +43,16 @@ def bootstrap(
     """A statistic of sums, with its 95% percentile interval over resampled groups.
 
     Args:
-        columns: ``(records, columns)``, what is summed over the records of a sample.
-        statistic: From sums ``(..., columns)`` to values ``(...)``: for a mean, the sum over the
-            number, ``lambda s: s[..., 0] / s[..., 1]``.
-        groups: For each record, what it hangs together with (its prompt); groups are resampled
-            whole.
-        count: What `Estimate.count` says; the number of records by default.
-        seed: Of the resampling; numpy's global state is not touched.
+        columns: ``(records, columns)``, the numbers that are summed over a sample's records.
+        statistic: A function from sums ``(..., columns)`` to values ``(...)``. For a mean it
+            divides the sum by the number: ``lambda s: s[..., 0] / s[..., 1]``.
+        groups: The group of each record, such as its prompt. Records of one group are not
+            independent, so groups are resampled as a whole.
+        count: The value of `Estimate.count`; the number of records by default.
+        seed: The seed of the resampling; numpy's global state is not touched.
 
     Raises:
-        InputError: No records.
+        InputError: There are no records.
     """
     if len(columns) == 0:
         raise InputError("no records to measure; expected at least one")

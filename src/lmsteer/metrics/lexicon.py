@@ -8,7 +8,7 @@ import numpy as np
 
 
 def lexicon_scores(texts: Sequence[str]) -> np.ndarray:
-    """``(texts,)`` VADER's compound score in [-1, 1]; 0 where no word of the lexicon occurs."""
+    """VADER's compound scores in [-1, 1], ``(texts,)``; 0 where no word of the lexicon occurs."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     analyser = SentimentIntensityAnalyzer()

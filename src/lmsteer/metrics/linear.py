@@ -1,8 +1,8 @@
 """A small linear classifier of text: hashed n-grams, naive Bayes features, logistic regression.
 
 Wang and Manning 2012 ("NB-SVM"): the presence of each n-gram, scaled by its log-count ratio
-between the classes, rows of unit length, a linear model on top. Both fold into one array of
-weights, which is all that is saved: no pickle, no vocabulary, none of the text learned from.
+between the classes, rows of unit length, a linear model on top. Both become one array of weights,
+which is all that is saved: no pickle, no vocabulary, none of the text that was learned from.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class LinearScorer:
     """Scores texts in [-1, 1]: 2 * probability - 1 of the positive class.
 
     Args:
-        weights: ``(2**bits,)`` float16, one weight a hashed n-gram.
-        bias: Added to every score.
-        ngrams: Shortest and longest n-gram, in words.
-        facts: What it learned from and how well it does, JSON-like.
+        weights: ``(2**bits,)`` float16, one weight per hashed n-gram.
+        bias: The number that is added to every score.
+        ngrams: The lengths of the shortest and of the longest n-gram, in words.
+        facts: Where it comes from and how well it does, as JSON-like values.
     """
 
     weights: np.ndarray
@@ -58,7 +58,7 @@ class LinearScorer:
         """Read what `save` wrote.
 
         Raises:
-            ArtefactError: Not such a file, or a damaged one.
+            ArtefactError: The file is of another kind, or damaged.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -87,16 +87,16 @@ def train_scorer(
     """Learn a scorer from labelled text.
 
     Args:
-        texts: At least one of each class.
-        labels: 1 or 0 for each text.
-        bits: The file holds ``2**(bits + 1)`` bytes.
-        ngrams: Shortest and longest n-gram, in words.
-        strength: Inverse of the ridge (`C` of scikit-learn).
-        rare: N-grams in fewer texts are left out.
-        facts: Kept with the scorer.
+        texts: The texts to learn from, at least one per class.
+        labels: The class of each text, 1 or 0.
+        bits: The size of the table of weights; the file takes ``2**(bits + 1)`` bytes.
+        ngrams: The lengths of the shortest and of the longest n-gram, in words.
+        strength: The inverse of the ridge (`C` of scikit-learn).
+        rare: The number of texts below which an n-gram is left out.
+        facts: JSON-like values that are kept with the scorer.
 
     Raises:
-        InputError: One class only, or labels that are neither 0 nor 1.
+        InputError: There is one class only, or a label is neither 0 nor 1.
     """
     from scipy.sparse import diags
     from sklearn.linear_model import LogisticRegression
@@ -120,7 +120,7 @@ def scorer_of(examples: Sequence[Example], *, bits: int = 18) -> LinearScorer:
     """A scorer of the style that labelled examples have, by the signs of their labels.
 
     Raises:
-        InputError: Only one side.
+        InputError: All labels have the same sign.
     """
     above, below = sides(examples)
     texts = [e.text for e in (*above, *below)]

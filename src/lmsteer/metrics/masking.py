@@ -1,4 +1,4 @@
-"""Words that the shipped toxicity scorer finds offensive by themselves, masked for display."""
+"""Masks, for display, the words that the shipped toxicity scorer finds offensive by themselves."""
 
 from __future__ import annotations
 

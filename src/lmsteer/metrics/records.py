@@ -1,14 +1,12 @@
-"""Generated text as tokens, for the metrics that score tokens."""
+"""Generated text as tokens, for what measures tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
-from ..model import context_length, decoder_start
-from ..text import Encoded, encode_pairs
+from ..states import encode_for
+from ..text import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -17,23 +15,8 @@ if TYPE_CHECKING:
 
 
 def encode_records(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    records: Sequence[Generation],
-) -> tuple[Encoded, list[int]]:
-    """Records as tokens, each text's own tokens the targets; text past the context is cut.
-
-    Returns:
-        The texts that have a target, and how many targets each record has (an empty text none).
-    """
-    context = context_length(model)
-    encoded = encode_pairs(
-        tokenizer,
-        [r.prompt for r in records],
-        [r.text for r in records],
-        max_length=context,
-        decoder_start=decoder_start(model),
-    )
-    counts = torch.zeros(len(records), dtype=torch.int64)
-    counts[encoded.source] = encoded.target_counts
-    return encoded, counts.tolist()
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Generation]
+) -> Encoded:
+    """Records as tokens that the model can read; the targets are the tokens after each prompt."""
+    texts, prompts = [r.text for r in records], [r.prompt for r in records]
+    return encode_for(model, tokenizer, texts, prompts)

@@ -1,4 +1,4 @@
-"""Scorers of style by name: a word list, shipped classifiers, any Hub model, the user's own."""
+"""Scorers of style by name: a lexicon, shipped classifiers, any Hub model, a user's function."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from .lexicon import lexicon_scores
 from .linear import LinearScorer
 
 Scorer = Callable[[Sequence[str]], np.ndarray]
-"""Texts to scores in [-1, 1], above 0 where the style is present."""
+"""A function from texts to scores in [-1, 1], above 0 where the style is present."""
 SHIPPED = ("sentiment", "toxicity")
 
 
 def load_scorer(name: str, *, positive: str | None = None, device: str | None = None) -> Scorer:
-    """Find a scorer.
+    """Find a scorer by its name.
 
     Args:
         name: ``"vader"``, the lexicon; ``"sentiment"`` or ``"toxicity"``, the classifiers that
             come with the package; a ``.safetensors`` file that `LinearScorer.save` wrote;
-            ``"module:callable"``, a function of yours from texts to scores; else a
-            text-classification model, by folder or Hub id.
-        positive: Of a Hub model, the label that counts as the style; by default the one whose
-            name says so (positive, toxic, LABEL_1, ...).
-        device: Of a Hub model.
+            ``"module:callable"``, a function of yours from texts to scores; otherwise
+            a text-classification model, by its folder or Hub id.
+        positive: The label of a Hub model that stands for the style; by default the one whose name
+            says so (positive, toxic, LABEL_1, ...).
+        device: The device of a Hub model.
 
     Raises:
-        NotFoundError: Nothing goes by that name.
-        InputError: A callable that is not one, or a model whose labels do not say which is meant.
+        NotFoundError: There is no scorer of that name.
+        InputError: What was given cannot be called, or a model's labels do not say which one stands
+            for the style.
     """
     if name == "vader":
         return lexicon_scores
@@ -61,7 +62,7 @@ def _own(module: str, attribute: str) -> Scorer:
         scores = np.asarray(found(list(texts)), dtype=float)
         if scores.shape != (len(texts),) or not np.isfinite(scores).all():
             raise InputError(
-                f"{module}:{attribute} must return one finite number a text, in [-1, 1]; "
+                f"{module}:{attribute} must return one finite number per text, in [-1, 1]; "
                 f"returned shape {scores.shape} for {len(texts)} texts"
             )
         return scores

@@ -26,12 +26,12 @@ def mauve(
     """MAUVE of `texts` against `references`, in (0, 1], by the package ``mauve-text``.
 
     The features are the last hidden state of each text under `model` (the paper took GPT-2
-    large), so only numbers taken with the same model compare. Needs hundreds of texts on both
-    sides to mean anything.
+    large), so only numbers from the same model can be compared. Both sides need hundreds of
+    texts for the number to mean anything.
 
     Raises:
         MissingExtraError: ``mauve-text`` is not installed.
-        InputError: Fewer than two texts on a side.
+        InputError: One side has fewer than two texts.
     """
     try:
         from mauve import compute_mauve

@@ -18,6 +18,7 @@ from .modes import autocast as autocast
 from .modes import evaluating as evaluating
 from .modes import fast_dtype as fast_dtype
 from .modes import frozen as frozen
+from .modes import learning as learning
 from .positions import check_where as check_where
 from .reading import base_rows as base_rows
 from .reading import cache_name as cache_name

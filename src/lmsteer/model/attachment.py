@@ -2,8 +2,8 @@
 
 Output site: a forward pre-hook on the head, so that the model's own head (bias, scale,
 soft-cap) runs on ``h + sum_i eps_i (h @ P_i) @ Q_i.T``. Input site: a forward hook on every
-embedding module that holds the input table. All attachments of one site add up on the base
-row; they never compound.
+embedding module that holds the input table. All attachments of one site change the base row and
+are added; they never compound. See README.md in this folder.
 """
 
 from __future__ import annotations
@@ -45,31 +45,34 @@ def attach(
     expand: int = 1,
     check: bool = True,
 ) -> Attachment:
-    """Steer a model until the returned handle is closed.
+    """Steer a model until the returned attachment is detached.
 
-    Use it as a context manager, or keep the handle and call `Attachment.detach`. Nested
-    attachments add up. With no strength, or all of them 0, the model is bitwise its own.
+    Use it as a context manager, or keep the attachment and call `Attachment.detach`. Nested
+    attachments are added. With no strength, or with all of them 0, the model is bitwise its own.
 
     Args:
         model: Any causal (or encoder-decoder) language model of transformers.
-        strengths: Signed strength of each steer: 1 is what training used for a text labelled
-            +1. A number, or a tensor ``(rows,)`` with a value for each row of the batch; for a
-            calibrated steer also ``"+auto"``, ``"80%"``, ``"kl:0.5"`` (see `strengths`), and a
-            warning past its safe range.
-        where: Positions steered. ``"trained"``, for each steer those that it was trained to act on
-            (`Steer.where`; most act on all). The others hold for every steer, however it was
-            trained: ``"all"``; ``"prompt"``, what is read in a forward call whose cache is empty;
-            ``"response"``, what comes after it. At the output site the last position of the
-            prompt already belongs to the response, whose first token it picks. Or a boolean mask
-            ``(rows, seq)`` for a forward pass over whole sequences.
-        expand: How often generation repeats each row (``num_beams``, ``num_return_sequences``).
-        check: Refuse a steer whose fingerprint says that another model is meant.
+        strengths: The signed strength of each steer; 1 is the strength at which texts labelled +1
+            were learned. It is a number, or a tensor ``(rows,)`` with one value per row of the
+            batch; for a calibrated steer also a word such as ``"+auto"``, ``"80%"`` or
+            ``"kl:0.5"``. A strength beyond the safe range of a calibrated steer gives a warning.
+        where: The positions that are steered. ``"trained"``: for each steer those that it was
+            trained to act on (`Steer.where`; most act on all). The other values hold for every
+            steer, however it was trained. ``"all"``: every position. ``"prompt"``: what is read in
+            a forward call whose cache is empty. ``"response"``: what comes after it; at the output
+            site the last position of the prompt already belongs to the response, because it
+            decides the first token of it. Or a boolean mask ``(rows, seq)`` for a forward pass over
+            whole sequences.
+        expand: The number of times that generation repeats each row (``num_beams``,
+            ``num_return_sequences``).
+        check: Whether to refuse a steer whose fingerprint is that of another model.
 
     Raises:
-        MismatchError: A steer of another dim or another model; on the forward pass, a batch
-            whose rows do not match the strengths.
-        InputError: A strength that is not finite, or an unknown `where`.
-        UnsupportedError: A model whose prompt cannot be told from its response, where they must be.
+        MismatchError: A steer has another dim or is of another model; or, in the forward pass, the
+            rows of the batch do not match the strengths.
+        InputError: A strength is not finite, or `where` is unknown.
+        UnsupportedError: `where` needs the prompt to be told from the response, and in this model
+            it cannot be.
     """
     check_where(where)
     if expand < 1:
@@ -84,9 +87,10 @@ class Attachment:
     """An open attachment; `detach` it, or leave its ``with`` block, to undo it.
 
     Attributes:
-        strengths: Of each steer that acts: a number, or a value for each row. Those at 0 do not.
-        where: What each of them acts on: ``"all"`` positions, the ``"prompt"``, the
-            ``"response"``, or a mask.
+        strengths: The strength of each steer that acts: a number, or a value per row. Steers at 0
+            do not act and are left out.
+        where: The positions that each of them acts on: ``"all"``, ``"prompt"``, ``"response"``, or
+            a mask.
     """
 
     def __init__(
@@ -105,8 +109,8 @@ class Attachment:
         if not self.strengths:
             return
         check_parts(model, ((steer.site, part) for steer, part in self.where.items()))
-        inside, progress = unwrap(model), PositionTracker(model)
-        watch = Watch(inside, progress, self.strengths, self.where)
+        inside, tracker = unwrap(model), PositionTracker(model)
+        watch = Watch(inside, tracker, self.strengths, self.where)
         self._undo.append(before(inside, watch.before, with_kwargs=True))
         try:
             for (site, part), steers in self._groups():
@@ -115,13 +119,13 @@ class Attachment:
                 )
                 watch.over(modules)
                 wanted = {steer: self.strengths[steer] for steer in steers}
-                self._undo.append(Term(stack(wanted), site, part, progress, expand, modules))
+                self._undo.append(Term(stack(wanted), site, part, tracker, expand, modules))
         except BaseException:
             self.detach()
             raise
 
     def _groups(self) -> list[tuple[tuple[Site, Part | Tensor], list[Steer]]]:
-        """The steers that act at one site on one part; they go through it as one."""
+        """The steers, grouped by the site and the positions that they act on."""
         found: dict[tuple[Site, Any], tuple[tuple[Site, Part | Tensor], list[Steer]]] = {}
         for steer, part in self.where.items():
             key = (steer.site, part if isinstance(part, str) else id(part))
@@ -179,7 +183,7 @@ def _checked(steer: Steer, strength: Strength) -> float | Tensor:
     if isinstance(strength, Tensor):
         if strength.ndim != 1:
             raise InputError(
-                f"the strength of {steer.name!r} must be a number or a tensor of one value a "
+                f"the strength of {steer.name!r} must be a number or a tensor of one value per "
                 f"row, was a tensor of shape {tuple(strength.shape)}"
             )
         if not torch.isfinite(strength).all():
@@ -199,6 +203,6 @@ _LOCKS_LOCK = threading.Lock()
 
 
 def alone(model: nn.Module) -> AbstractContextManager[bool]:
-    """Keep other threads' `alone` blocks off this model: they wait, so strengths never mix."""
+    """A lock per model: other threads' `alone` blocks wait, so strengths never mix."""
     with _LOCKS_LOCK:
         return _LOCKS.setdefault(unwrap(model), threading.RLock())

@@ -1,4 +1,4 @@
-"""A model's embedding tables, read-only: the head as a function, and fingerprints."""
+"""A model's head as a plain function, and the NLL of tokens under it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .reading import read_hidden
 from .tables import affine, decoder_start, head_of, input_device, text_config
 from .wrappers import unwrap
 
-# Scores held at once, tokens x vocab, so that memory does not grow with data; at least so many
-# tokens, since fewer would read the whole head for little work.
+# The number of scores that are held at once, tokens x vocab, so that memory does not grow with the
+# data; and the least number of tokens, since fewer would read the whole head for little work.
 _SCORES_AT_ONCE, _FEWEST_TOKENS = 1 << 22, 256
 
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Scores of the vocabulary as a plain function of hidden rows.
+    """The scores of the vocabulary as a plain function of hidden rows.
 
     ``logits = softcap * tanh(scale * (h @ weight.T + bias) / softcap)``, without the tanh where
     `softcap` is None. `read_head` builds one and checks it against the model's own output.
@@ -35,19 +35,19 @@ class Head:
     softcap: float | None = None
 
     def logits(self, hidden: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows vocab"]:
-        """Scores as the model itself computes them."""
+        """The scores as the model itself computes them."""
         scores = nn.functional.linear(hidden, self.weight, self.bias)
         return self.finish(scores)
 
     def chunks(self, count: int) -> Iterator[slice]:
-        """`count` rows in parts small enough for the scores of the whole vocabulary."""
+        """Slices of `count` rows, small enough to hold the scores of the whole vocabulary."""
         size = self.chunk_tokens
         for start in range(0, count, size):
             yield slice(start, min(start + size, count))
 
     @property
     def chunk_tokens(self) -> int:
-        """Tokens whose scores are held at once."""
+        """The number of tokens whose scores are held at once."""
         return max(_FEWEST_TOKENS, _SCORES_AT_ONCE // self.weight.shape[0])
 
     def finish(self, scores: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Head:
         return torch.tanh(scores / self.softcap) * self.softcap
 
     def finish_(self, scores: Tensor) -> Tensor:
-        """The bias, and `finish`, on the scores in place."""
+        """Add the bias and do what `finish` does, in place."""
         if self.bias is not None:
             scores += self.bias
         if self.scale != 1.0:
@@ -85,7 +85,7 @@ def read_head(model: nn.Module, dtype: torch.dtype = torch.float32) -> Head:
     """The head of a model as a plain function, checked against the model on two tokens.
 
     Raises:
-        UnsupportedError: The model does something to its scores that is neither a scale nor a
+        UnsupportedError: The model changes its scores by something other than a scale or a
             soft-cap, so that a steer would be trained for another function than the model's.
     """
     module, inside = head_of(model), unwrap(model)
@@ -121,9 +121,9 @@ def read_head(model: nn.Module, dtype: torch.dtype = torch.float32) -> Head:
 def token_nll(
     head: Head, rows: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"]
 ) -> Float[Tensor, " tokens"]:
-    """Negative log-likelihood of each target, in nats.
+    """The negative log-likelihood of each target, in nats.
 
-    The vocabulary is never held for more than a chunk of the tokens. With a bf16 head
+    The scores of the vocabulary are held for a chunk of the tokens at a time. With a bf16 head
     (`Head.fast`) scores are rounded to about 0.4%; sums stay in float32.
     """
     nll = rows.new_empty(len(rows), dtype=torch.float32)

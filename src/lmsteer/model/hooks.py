@@ -1,11 +1,11 @@
 """Hooks that compiled code notices.
 
-torch.compile takes it that a module without hooks stays so: a hook that comes later is not run by
-code that was compiled before, and nothing says so. What that code does look at, before it runs, is
-whether a module has a `forward` of its own. So a module is given one together with its first hook,
-the very method that it has by its class, and loses it with the last. Code that was compiled
-without the hook then waits until it is gone; no setting of the compiler is touched, and nothing
-compiled for other models is thrown away.
+torch.compile assumes that a module without hooks stays without them: code that was compiled before
+a hook came does not run it, and nothing says so. What compiled code does check, before it runs, is
+whether a module has a `forward` of its own. So a module is given one together with its first hook
+(the same method that its class has), and it loses it with the last one. Code that was compiled
+without the hook is then not used until the hook is gone. No setting of the compiler is changed, and
+nothing that was compiled for other models is thrown away.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Hook:
         _notice(module)
 
     def remove(self) -> None:
-        """Take it off."""
+        """Take the hook off the module."""
         self._handle.remove()
         module = self._module()
         if module is not None:
@@ -49,7 +49,7 @@ def after(module: nn.Module, told: Callable[..., Any], **options: Any) -> Hook:
 
 
 _COUNTS: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
-"""How many hooks of ours a module has."""
+"""The number of our hooks on each module."""
 
 
 def _notice(module: nn.Module) -> None:
@@ -76,7 +76,7 @@ def _forget(module: nn.Module) -> None:
 
 
 def _is_given(module: nn.Module, forward: Any) -> bool:
-    """Whether a module has this forward of its own from here, and not from anybody else."""
+    """Whether this file gave the module this forward of its own, and nobody else did."""
     if hasattr(forward, "lmsteer_prior"):
         return True
     own = isinstance(forward, MethodType) and forward.__self__ is module
@@ -84,7 +84,7 @@ def _is_given(module: nn.Module, forward: Any) -> bool:
 
 
 def _another(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function as another object, for a module that has one of its own already."""
+    """The same function as another object, for a module that already has its own forward."""
 
     @functools.wraps(forward)
     def same(*args: Any, **kwargs: Any) -> Any:

@@ -39,8 +39,8 @@ def check_everywhere(steer: Steer, acting: str) -> None:
     """Raise UnsupportedError for a steer of the prompt alone, where every position is steered.
 
     Args:
-        steer: Any.
-        acting: What cannot tell the prompt from the rest, as the message is to name it.
+        steer: The steer to check.
+        acting: What steers every position, as the message names it.
     """
     if steer.where != "all":
         raise UnsupportedError(
@@ -56,13 +56,13 @@ def _trained_on(steer: Steer) -> str:
 
 
 def input_dim(model: nn.Module) -> int:
-    """Width of the input embeddings."""
+    """The dimension of the input embeddings."""
     return int(input_tables(model)[0].weight.shape[1])
 
 
 def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
-    """Sketch of the table that a steer of this site acts on; kept per table until it changes."""
-    # Of the table itself: adapters leave the embeddings in their directions.
+    """The sketch of the table that steers of this site act on; cached until the table changes."""
+    # The table itself, since adapters hardly change the directions of the embeddings.
     module = plain_layer(head_of(model) if site == "output" else input_tables(model)[0])
     weight = module.weight
     place = weight.data_ptr() if is_plain(weight) else id(weight)
@@ -71,7 +71,7 @@ def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
     if module not in _SKETCHES or _SKETCHES[module][0] != state:
         table = affine(module)[0] if site == "output" else _rows(module)
         _SKETCHES[module] = (state, sketch(table))
-    # A local folder's path is nobody else's business; its last part is its name.
+    # The path of a local folder is private; its last part is the name.
     inside: Any = unwrap(model)
     name = str(getattr(inside.config, "_name_or_path", "") or type(inside).__name__)
     name = Path(name).name if Path(name).is_dir() else name
@@ -80,7 +80,7 @@ def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
 
 
 def _rows(table: Any) -> Tensor:
-    """The rows of an input table, also where accelerate brings them only when it is asked."""
+    """The rows of an input table, also where accelerate loads them only when they are used."""
     if table.weight.device.type != "meta":
         rows: Tensor = table.weight.detach()
         return rows

@@ -1,4 +1,4 @@
-"""`load_model`: a bundled model, a local folder or a Hub id, on a sensible device and dtype."""
+"""`load_model`: a bundled model, a local folder or a Hub id, on a suitable device and dtype."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ def load_model(
     Args:
         name_or_path: ``"bundled"`` or ``"bundled-small"`` (come with the package), a local folder,
             or a Hub id.
-        device: ``"cuda"``, ``"mps"``, ``"cpu"``, ...; by default the best there is. ``"auto"``
-            spreads a big model over all devices (needs accelerate).
+        device: ``"cuda"``, ``"mps"``, ``"cpu"``, ...; by default the fastest of this machine.
+            ``"auto"`` spreads a big model over all devices (it needs accelerate).
         dtype: A torch dtype or its name; by default the checkpoint's own on an accelerator and
             float32 on the CPU, where half precision is slow.
-        revision: Branch, tag or commit on the Hub.
-        trust_remote_code: Run code that comes with the model. Off unless you trust its author.
+        revision: The branch, tag or commit on the Hub.
+        trust_remote_code: Whether to run code that comes with the model; only if you trust its
+            author.
 
     Returns:
         ``(model, tokenizer)``; the model is in eval mode and its parameters are frozen.
 
     Raises:
-        NotFoundError: No such model here or on the Hub.
-        InputError: An unknown dtype, or a device that this machine lacks.
+        NotFoundError: There is no such model here or on the Hub.
+        InputError: The dtype is unknown, or this machine does not have the device.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -67,14 +68,14 @@ def load_model(
 
 
 def model_folder(name_or_path: str | PathLike[str], *, revision: str | None = None) -> Path:
-    """Where a model's files lie, fetched from the Hub if need be; nothing is loaded.
+    """The folder of a model's files, downloaded from the Hub if necessary; nothing is loaded.
 
     Args:
-        name_or_path: As for `load_model`.
-        revision: Branch, tag or commit on the Hub.
+        name_or_path: The model, as for `load_model`.
+        revision: The branch, tag or commit on the Hub.
 
     Raises:
-        NotFoundError: No such model here or on the Hub.
+        NotFoundError: There is no such model here or on the Hub.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

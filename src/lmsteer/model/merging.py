@@ -1,4 +1,4 @@
-"""`merge`: a plain model at fixed strengths, which runs anywhere at no cost."""
+"""`merge`: a plain model with steers in its weights, which runs anywhere at no extra cost."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def merge(
     At the output site the head's rows become ``e + strength * (e @ Q) @ P.T``, at the input site
     the table's rows ``e + strength * (e @ P) @ Q.T``; both are computed in float32 and rounded to
     the model's dtype once. A head that is tied to the input table is untied first, so that only
-    the site that is steered changes; the model grows by one table then.
+    the steered site changes; the model is then larger by one table.
 
     Args:
-        model: Any language model with a plain linear head; must have no steer attached, nor an
-            adapter of PEFT.
-        strengths: Signed strength of each steer, or words for calibrated ones, as in `attach`.
-        in_place: Change `model` itself instead of a copy, where memory is short. Nothing undoes
-            it.
+        model: Any language model with a plain linear head, without attached steers or adapters of
+            PEFT.
+        strengths: The signed strength of each steer, or a word for calibrated ones, as in `attach`.
+        in_place: Change `model` itself instead of a copy, where memory is short. This cannot be
+            undone.
 
     Returns:
         The merged model, of the class of the model itself (of the one inside, where `model` is a
         wrapper such as torch.compile's): save it with ``save_pretrained``.
 
     Raises:
-        MismatchError: A steer of another model.
-        UnsupportedError: A quantised head, a steer that acts on the prompt alone, or a model that
-            turns out not to score as the steered one does (checked on a few tokens; with
-            `in_place` the model is then spoiled).
+        MismatchError: A steer is of another model.
+        UnsupportedError: The head is quantised; a steer acts on the prompt alone; or the scores of
+            the merged model differ from the steered model's (this is checked on a few tokens; with
+            `in_place` the model is then unusable).
     """
     for steer in strengths:
         check_fit(model, steer)
@@ -89,7 +89,7 @@ def merge(
 
 
 def _check_no_adapters(model: nn.Module) -> None:
-    """A merged model is saved as a plain one, which keeps no adapter and no learned prompt."""
+    """Raise for adapters and learned prompts: a merged model is saved without them."""
     inside = unwrap(model)
     adapted = [m for m in inside.modules() if has_adapter(m)]
     if adapted or learned_prompt(model) is not None:
@@ -103,7 +103,7 @@ def _check_no_adapters(model: nn.Module) -> None:
 def steered_rows(
     rows: Float[Tensor, "words dim"], strengths: Mapping[Steer, float]
 ) -> Float[Tensor, "words dim"]:
-    """Rows of a table with steers of one site in them, float32; all act on the base rows.
+    """The rows of a table with steers of one site in them, in float32; all act on the base rows.
 
     At the output site ``e + strength * (e @ Q) @ P.T``, at the input site the map itself.
     """

@@ -1,9 +1,9 @@
-"""What a block of code changes on a model and then gives back: mode, gradients, dtype."""
+"""What a block of code changes on a model and then restores: mode, gradients, dtype."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware has products of it, several times faster; else float32."""
+    """bfloat16 where the hardware multiplies it (several times faster); otherwise float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float32
     able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.13
@@ -32,20 +32,28 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Within the block no parameter of the model gathers a gradient; then each is as it was."""
-    asked = [p for p in model.parameters() if p.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
+def learning(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Within the block the given parameters alone gather gradients; then each is as it was."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    wanted = set(parameters)
+    for parameter in before:
+        parameter.requires_grad_(parameter in wanted)
     try:
         yield
     finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)
+        for parameter, asked in before.items():
+            parameter.requires_grad_(asked)
+            if parameter in wanted:
+                parameter.grad = None
+
+
+def frozen(model: nn.Module) -> contextlib.AbstractContextManager[None]:
+    """Within the block no parameter of the model gathers a gradient; then each is as it was."""
+    return learning(model, ())
 
 
 def autocast(device: torch.device, fast: bool) -> contextlib.AbstractContextManager[Any]:
-    """bf16 within the block, where it is wanted and the hardware has products of it."""
+    """bf16 within the block, if it is wanted and the hardware multiplies it."""
     dtype = fast_dtype(device)
     if not fast or dtype == torch.float32:
         return contextlib.nullcontext()

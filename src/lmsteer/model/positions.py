@@ -38,18 +38,18 @@ def check_where(where: object) -> None:
 
 
 class PositionTracker:
-    """Knows, within one forward call, which positions are prompt and which are response."""
+    """Which positions of the current forward call are prompt, and which are response."""
 
     def __init__(self, model: nn.Module) -> None:
         names = list(inspect.signature(unwrap(model).forward).parameters)
         own = cache_name(model)
         self.place = names.index(own) if own in names else None
-        # Forward calls that still give it by its old name are understood by the model, so here too.
+        # The model still understands forward calls that use the old name, and so does this.
         self.names = tuple(dict.fromkeys((own, *CACHE_NAMES)))
         self.reading_prompt = True
 
     def watch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Told what a forward call is given: an empty cache means that a prompt is read."""
+        """Note the arguments of a forward call: an empty cache means that a prompt is read."""
         given = (kwargs[name] for name in self.names if kwargs.get(name) is not None)
         cache = next(given, None)
         if cache is None and self.place is not None and self.place < len(args):
@@ -103,7 +103,7 @@ def check_parts(model: nn.Module, acting: Iterable[tuple[Site, Part | Tensor]]) 
 
 
 def _check_signature(model: nn.Module, inside: Any) -> None:
-    """Where positions count, the forward that is called has to be the one that is known."""
+    """Raise where positions matter and the model's forward pass does not show them."""
     if learned_prompt(model) is not None:
         raise UnsupportedError(
             f"{name_of(model)} reads a learned prompt before every text, so that positions are no "

@@ -1,4 +1,4 @@
-"""What the head would read, and what the trunk reads: taken, watched or changed on the way."""
+"""Read the rows that the head reads; change the embeddings that the trunk reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def changed_inputs(
 ) -> Iterator[None]:
     """Within the block, the model reads `change(embeddings)`; gradients flow through it.
 
-    What training at the input site needs: `attach` takes finished steers.
+    This is for training at the input site; `attach` is for finished steers.
     """
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def changed_inputs(
 
 
 class _Reached(Exception):
-    """Raised at the head to stop a forward pass there; carries what the head would have read."""
+    """Raised at the head to stop a forward pass there; it has the rows that the head would read."""
 
     def __init__(self, hidden: Tensor) -> None:
         self.hidden = hidden
@@ -49,7 +49,7 @@ CACHE_NAMES = ("cache", "past_key_values")
 
 
 def cache_name(model: nn.Module) -> str:
-    """What a model's forward calls its cache: "past_key_values", from transformers 5.24 "cache"."""
+    """The cache's name in a model's forward: "past_key_values"; from transformers 5.24 "cache"."""
     new, old = CACHE_NAMES
     return new if new in inspect.signature(unwrap(model).forward).parameters else old
 
@@ -57,20 +57,20 @@ def cache_name(model: nn.Module) -> str:
 def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim"]:
     """The rows that the head would read, without running the head.
 
-    It is the model inside any wrapper that reads, and not its compiled code, which would have to
-    be stopped half-way.
+    The model inside any wrapper reads, and not its compiled code, since the forward pass is stopped
+    half-way.
 
     Args:
         model: The language model, in eval mode.
-        **inputs: What its forward takes: ``input_ids``, ``attention_mask``, ...; a cache given
-            under its `cache_name`, with ``use_cache=True``, is filled.
+        **inputs: The arguments of its forward pass: ``input_ids``, ``attention_mask``, ...; a cache
+            that is given under its `cache_name`, with ``use_cache=True``, is filled.
 
     Returns:
         The base rows, before any steer attached at the output site.
 
     Raises:
-        UnsupportedError: A model that never calls its head, or whose PEFT wrapper reads a learned
-            prompt before every text.
+        UnsupportedError: The model never calls its head, or its PEFT wrapper reads a learned prompt
+            before every text.
     """
     if learned_prompt(model) is not None:
         raise UnsupportedError(
@@ -85,7 +85,7 @@ def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim
 
     handle = _before_head(model, stop)
     try:
-        inside._call_impl(**{"use_cache": False, **inputs})  # what calling it does, uncompiled
+        inside._call_impl(**{"use_cache": False, **inputs})  # as calling it does, but uncompiled
     except _Reached as reached:
         return reached.hidden
     finally:
@@ -99,7 +99,7 @@ def read_hidden(model: nn.Module, **inputs: Any) -> Float[Tensor, "batch seq dim
 def base_rows(
     model: nn.Module,
 ) -> Iterator[Callable[[], Float[Tensor, "batch *seq dim"]]]:
-    """Within the block, tells the rows that the head read last, as they were before any steer."""
+    """Within the block, a function gives the rows that the head read last, before any steer."""
     last: deque[Tensor] = deque(maxlen=1)
     handle = _before_head(model, last.append)
     try:
@@ -109,9 +109,10 @@ def base_rows(
 
 
 def _before_head(model: nn.Module, told: Callable[[Tensor], None]) -> Hook:
-    """Tell what the head is about to read in this thread; another may be using the model.
+    """Call `told` with the rows that the head is about to read in this thread, before any steer.
 
-    Before the hook of the steers, also where they are attached already.
+    Another thread may be using the model. The hook goes before that of the steers, also if they
+    are attached already.
     """
     here = threading.get_ident()
 

@@ -1,4 +1,4 @@
-"""What models are known by: the sketch of a table of embeddings, and a digest of all weights."""
+"""How models are recognised: the sketch of a table of embeddings, and a digest of all weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _ROWS_A_CHUNK = 8192
 
 @torch.no_grad()
 def sketch(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, " sketch"]:
-    """A few numbers by which copies of a table are known: both its sides projected at random.
+    """A few numbers by which copies of a table are recognised: a projection of both its sides.
 
-    Left and right projection by fixed signs; a function of the rows' ids, not of their count.
+    Both projections use fixed signs, which depend on the ids of the rows, not on their number.
     """
     right = _signs(table.shape[1], 1).to(table.device)
     total = torch.zeros(_SIDE, _SIDE, device=table.device)
@@ -31,7 +31,7 @@ def sketch(table: Float[Tensor, "vocab dim"]) -> Float[Tensor, " sketch"]:
 
 
 def _signs(count: int, salt: int) -> Float[Tensor, "count side"]:
-    """Fixed +-1 by integer hashing (splitmix64's steps), the same on every machine and version."""
+    """Fixed signs by integer hashing (the steps of splitmix64), the same on every machine."""
     x = torch.arange(count * _SIDE, dtype=torch.int64) + (salt << 40)
     for multiplier in (-7046029254386353131, -4658895280553007687, -7723592293110705685):
         x = (x ^ (x >> 27)) * multiplier
@@ -40,7 +40,7 @@ def _signs(count: int, salt: int) -> Float[Tensor, "count side"]:
 
 @torch.no_grad()
 def sample_digest(model: nn.Module) -> str:
-    """SHA-256 over a few values of every parameter: other weights, another digest; in no time."""
+    """The SHA-256 of a few values of every parameter, which is quick to compute."""
     inside = unwrap(model)
     digest = hashlib.sha256(type(inside).__name__.encode())
     for name, parameter in inside.named_parameters():
@@ -53,6 +53,6 @@ def sample_digest(model: nn.Module) -> str:
 
 
 def is_plain(weight: Tensor) -> bool:
-    """True for numbers in memory; quantised weights are other types, or integers."""
+    """True for floating-point numbers in memory; quantised weights are of another type."""
     is_number = type(weight.data) is Tensor and weight.is_floating_point()
     return is_number and weight.device.type != "meta"

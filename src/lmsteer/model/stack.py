@@ -24,23 +24,23 @@ class Stack:
 
 
 def stack(wanted: Mapping[Steer, float | Tensor]) -> Stack:
-    """The factors of steers and their strengths, in one.
+    """The factors of several steers and their strengths, side by side.
 
     Raises:
-        MismatchError: Tensors of strengths with different numbers of rows.
+        MismatchError: The tensors of strengths have different numbers of rows.
     """
     P = torch.cat([steer.P for steer in wanted], dim=1)
     Q = torch.cat([steer.Q for steer in wanted], dim=1)
     varying = [s for s in wanted.values() if isinstance(s, Tensor)]
     if not varying:
         Q = torch.cat([steer.Q * float(s) for steer, s in wanted.items()], dim=1)
-        # Past half of full rank one square product is cheaper than two thin ones.
+        # Above half of the full rank, one square product is cheaper than two thin ones.
         dense = P @ Q.T if 2 * P.shape[1] > P.shape[0] else None
         return Stack(P, Q, None, dense)
     count = len(varying[0])
     if any(len(s) != count for s in varying):
         sizes = {steer.name: len(s) for steer, s in wanted.items() if isinstance(s, Tensor)}
-        raise MismatchError(f"every tensor of strengths must have one value a row; got {sizes}")
+        raise MismatchError(f"every tensor of strengths must have one value per row; got {sizes}")
     columns = [
         (s.cpu() if isinstance(s, Tensor) else torch.full((count,), s))[:, None].expand(
             count, steer.rank

@@ -1,4 +1,4 @@
-"""A model's embedding tables and what its configuration says: read, never changed."""
+"""A model's embedding tables and configuration, read but never changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .wrappers import has_adapter, unwrap
 
 
 def head_of(model: nn.Module) -> Any:
-    """The module that turns hidden states into scores: an nn.Linear, or what stands for one.
+    """The module that turns hidden states into scores: an nn.Linear, or what replaces one.
 
     Raises:
         UnsupportedError: The model has no output embeddings.
@@ -37,14 +37,14 @@ def _embeddings(model: nn.Module, site: Site) -> Any:
 
 
 def head_dim(model: nn.Module) -> int:
-    """Width of the rows that the head reads."""
+    """The dimension of the rows that the head reads."""
     head = head_of(model)
-    # Packed weights of quantised heads have another shape; wrappers of a head may lack the number.
+    # The packed weights of quantised heads have another shape; wrappers may not have `in_features`.
     return int(getattr(head, "in_features", None) or head.weight.shape[1])
 
 
 def decoder_start(model: nn.Module) -> int | None:
-    """The token that the decoder of an encoder-decoder model begins with; None for other models."""
+    """The first token of an encoder-decoder model's decoder; None for other models."""
     inside = unwrap(model)
     config: Any = inside.config
     if not getattr(config, "is_encoder_decoder", False):
@@ -60,17 +60,17 @@ def decoder_start(model: nn.Module) -> int | None:
 
 
 def input_device(model: nn.Module) -> torch.device:
-    """Where token ids go, also where accelerate has spread a model or put parts of it on disk."""
+    """The device of token ids, also if accelerate has spread the model over devices or disk."""
     return _device(input_tables(model)[0])
 
 
 def head_device(model: nn.Module) -> torch.device:
-    """Where the head computes."""
+    """The device on which the head computes."""
     return _device(head_of(model))
 
 
 def head_dtype(model: nn.Module) -> torch.dtype:
-    """What the head computes in, also a quantised one."""
+    """The dtype in which the head computes, also a quantised one."""
     numbers = (p.dtype for p in head_of(model).parameters() if p.is_floating_point())
     return next(numbers, torch.float32)
 
@@ -79,15 +79,15 @@ def _device(module: nn.Module) -> torch.device:
     weight = next(itertools.chain(module.parameters(), module.buffers()))
     if weight.device.type != "meta":
         return weight.device
-    # accelerate keeps the weights elsewhere and brings them here when the module runs.
+    # accelerate keeps the weights elsewhere, and loads them to this device when the module runs.
     return torch.device(getattr(getattr(module, "_hf_hook", None), "execution_device", "cpu"))
 
 
 def input_tables(model: nn.Module) -> list[Any]:
     """Every nn.Embedding that looks words up in the input table (T5 and BART have several).
 
-    An adapter around a table (PEFT's LoRA, a trained copy) stands for it: what comes out of the
-    adapter is what the trunk reads, so the table inside is not named once more.
+    An adapter around a table (PEFT's LoRA, a trained copy) is listed instead of the table inside:
+    the trunk reads what comes out of the adapter.
     """
     table = _embeddings(model, "input")
     places = {_place(m.weight) for m in table.modules() if isinstance(m, nn.Embedding)}
@@ -107,7 +107,7 @@ def input_tables(model: nn.Module) -> list[Any]:
 
 
 def _place(weight: Tensor) -> object:
-    """Where a table's numbers lie; of one that accelerate keeps elsewhere, its shape alone."""
+    """The place of a table in memory; its shape if accelerate keeps it elsewhere."""
     return tuple(weight.shape) if weight.device.type == "meta" else weight.data_ptr()
 
 
@@ -118,12 +118,12 @@ def text_config(model: nn.Module) -> Any:
 
 
 def is_stateful(model: nn.Module) -> bool:
-    """True for models that keep a state of what they have read instead of keys and values."""
+    """True for models with a recurrent state instead of keys and values."""
     return bool(getattr(unwrap(model), "_is_stateful", False))
 
 
 def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of an affine module, also of a quantised or wrapped one."""
+    """The weight and the bias of an affine module, also of a quantised or wrapped one."""
     if type(module) is nn.Linear and is_plain(module.weight):
         bias = module.bias
         return module.weight.detach(), None if bias is None else bias.detach()
@@ -131,12 +131,12 @@ def affine(module: nn.Module) -> tuple[Tensor, Tensor | None]:
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
     width: Any = getattr(module, "in_features", None) or module.weight.shape[1]  # type: ignore[index]
     eye = torch.eye(int(width), device=device, dtype=dtype)
-    # Not called as a module: a steer that is attached would be read along.
+    # Not called as a module: an attached steer would act.
     bias = module.forward(torch.zeros_like(eye[:1]))[0]
     return (module.forward(eye) - bias).T, bias
 
 
 def context_length(model: nn.Module) -> int | None:
-    """The most tokens the model can read, by its configuration; None where it does not say."""
+    """The largest number of tokens by the model's configuration; None where it does not say."""
     found = getattr(text_config(model), "max_position_embeddings", None)
     return None if found is None else int(found)

@@ -19,15 +19,15 @@ from .stack import Stack
 
 @dataclass(eq=False)
 class Term:
-    """What one attachment adds at one site, to one part of the positions.
+    """What one attachment adds at one site, on one part of the positions.
 
-    It keeps no module alive: a model that is dropped with steers on it is dropped with them.
+    It holds weak references to modules, so a model that nobody uses any more is freed with it.
     """
 
     stack: Stack
     site: Site
     where: Part | Tensor
-    progress: PositionTracker
+    tracker: PositionTracker
     expand: int
     modules: InitVar[list[nn.Module]]
     thread: int = field(default_factory=threading.get_ident)
@@ -49,7 +49,7 @@ class Term:
             self._modules.append(ref(module))
 
     def remove(self) -> None:
-        """Add nothing any more; a module's last term takes the hook along."""
+        """Stop acting; the last term of a module removes the hook."""
         for module in (found() for found in self._modules):
             if module is None:
                 continue
@@ -60,9 +60,9 @@ class Term:
                 del _HOOKED[module]
 
     def delta(self, hidden: Float[Tensor, "batch *seq dim"]) -> Tensor | None:
-        """The change of each row of `hidden`; None for no change anywhere."""
+        """The change of each row of `hidden`; None if no row changes."""
         length = hidden.shape[1] if hidden.ndim == 3 else 1
-        mask = self.progress.mask(self.where, self.site, length, hidden.shape[0])
+        mask = self.tracker.mask(self.where, self.site, length, hidden.shape[0])
         if mask is False:
             return None
         stack = self._cast(hidden)
@@ -76,7 +76,7 @@ class Term:
                 raise MismatchError(
                     f"strengths were given for {stack.rows.shape[0]} rows x expand="
                     f"{self.expand} = {rows.shape[0]}, but the batch has {hidden.shape[0]} rows; "
-                    "give one value a row, and expand= for beams or num_return_sequences"
+                    "give one value per row, and expand= for beams or num_return_sequences"
                 )
             if hidden.ndim == 3:
                 rows = rows[:, None]
@@ -99,12 +99,12 @@ class _Hooked:
     terms: list[Term]
 
 
-# One hook a module, however many attachments: their changes add up on the same base row.
+# One hook per module, for any number of attachments: all change the same base row, and are added.
 _HOOKED: WeakKeyDictionary[nn.Module, _Hooked] = WeakKeyDictionary()
 
 
 def terms_of(module: nn.Module, site: Site) -> list[Term]:
-    """The terms that act on a module; whoever asks first puts the hook there."""
+    """The list of terms that act on a module; the first call puts the hook there."""
     if module not in _HOOKED:
         terms: list[Term] = []
 

@@ -1,4 +1,4 @@
-"""What looks on before each forward call of a steered model: is all still as it was attached?"""
+"""Checks before each forward call that a steered model is still as it was when it was attached."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .positions import Part, PositionTracker
 from .wrappers import plain_layer, unwrap
 
 _Seat = tuple[tuple[str, ...], nn.Module, torch.Size]
-"""The way to a steered module from the model, the module, and the shape of its table."""
+"""The path from the model to a steered module, the module, and the shape of its table."""
 
 
 @dataclass(eq=False)
 class Watch:
-    """One attachment, as the model's own hook knows it.
+    """One attachment, as the hook on the model itself sees it.
 
     Args:
         model: The model itself, not a wrapper.
-        progress: Told of every forward call.
-        strengths: Of the steers that act.
-        where: What each acts on.
+        tracker: What notes every forward call.
+        strengths: The strengths of the steers that act.
+        where: The positions that each steer acts on.
     """
 
     model: nn.Module
-    progress: PositionTracker
+    tracker: PositionTracker
     strengths: Mapping[Steer, float | Tensor]
     where: Mapping[Steer, Part | Tensor]
 
@@ -38,7 +38,7 @@ class Watch:
         self._seats: list[_Seat] = []
 
     def over(self, modules: list[nn.Module]) -> None:
-        """Watch these modules too: whether they still stand in the model, with tables as large."""
+        """Watch these modules too: they must stay in the model, with tables of their size."""
         for path, module in _paths(self.model, ()):
             if any(module is steered for steered in modules):
                 self._seats.append((path, module, plain_layer(module).weight.shape))
@@ -58,11 +58,11 @@ class Watch:
             now = plain_layer(module).weight.shape
             if now != shape:
                 raise MismatchError(_changed(path, f"went from {tuple(shape)} to {tuple(now)}"))
-        self.progress.watch(args, kwargs)
+        self.tracker.watch(args, kwargs)
 
 
 def _paths(module: nn.Module, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], nn.Module]]:
-    """Every way to every module; one that stands in two places is found twice."""
+    """Every path to every module; a module that has two places has two paths."""
     for name, child in module._modules.items():
         if child is not None:
             yield (*path, name), child
@@ -72,22 +72,22 @@ def _paths(module: nn.Module, path: tuple[str, ...]) -> Iterator[tuple[tuple[str
 def _changed(path: tuple[str, ...], what: str) -> str:
     return (
         f"{'.'.join(path)} {what} while steers were attached to it, so they no longer act as they "
-        "were meant to: detach them, change the model, and attach them anew"
+        "should: detach them, change the model, and attach them anew"
     )
 
 
 def watches(model: nn.Module) -> list[Watch]:
-    """All open attachments of a model, the first one first."""
+    """All open attachments of a model, the oldest first."""
     owners = (getattr(told, "__self__", None) for told in unwrap(model)._forward_pre_hooks.values())
     return [owner for owner in owners if isinstance(owner, Watch)]
 
 
 def around(model: nn.Module) -> dict[Steer, float]:
-    """What is attached to a model already: the strength of each steer, over all attachments.
+    """The strengths of the steers that are attached to a model, summed over all attachments.
 
     Raises:
-        InputError: Strengths or a mask for the rows of one certain batch, which rows that are
-            arranged anew cannot keep to.
+        InputError: Strengths or a mask belong to the rows of one batch, and `generate` makes other
+            batches.
     """
     total: dict[Steer, float] = {}
     for watch in watches(model):

@@ -1,8 +1,8 @@
-"""What others put around a model: torch.compile, PEFT, data parallelism; and the model inside.
+"""What others put around a model (torch.compile, PEFT, data parallelism), and the model inside.
 
-A wrapper answers for its model in some things (its attributes, often) and not in others (what its
-forward is called with, which hooks a call runs). So whoever asks for a model's inside or for its
-signature asks the model itself: `unwrap` is the one place that knows the way there.
+A wrapper behaves like its model in some respects (often its attributes) and not in others (the
+arguments of its forward, the hooks that a call runs). So code that needs a model's parts or its
+signature asks the model itself: `unwrap` is the one place that knows how to get there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import UnsupportedError
 
-# Known by name: to look at their classes would be to import their packages.
+# They are known by name, because looking at their classes would import their packages.
 _SHARDED = ("FullyShardedDataParallel", "FSDPModule", "DeepSpeedEngine")
 _PEFT = ("PeftModel", "PeftMixedModel")
 
@@ -23,7 +23,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """The language model itself, whatever is wrapped around it; adapters inside it stay.
 
     Raises:
-        UnsupportedError: A wrapper that keeps only parts of the weights in each process.
+        UnsupportedError: The wrapper keeps only a part of the weights in each process.
     """
     *_, inside = _layers(model)
     return inside
@@ -32,7 +32,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 def learned_prompt(model: nn.Module) -> Any | None:
     """The PEFT wrapper that puts a learned prompt or prefix before every text; None without one.
 
-    Only that wrapper's own forward and generate read the prompt; the model inside knows of none.
+    Only the forward and the generate of this wrapper read the prompt; the model inside does not.
     """
     for layer in _layers(model):
         if _is_a(layer, *_PEFT) and _learns_prompt(layer):
@@ -41,12 +41,12 @@ def learned_prompt(model: nn.Module) -> Any | None:
 
 
 def has_adapter(module: nn.Module) -> bool:
-    """Whether this is a layer of PEFT's, around the layer that it adapts or stands in for."""
+    """Whether this is a layer of PEFT, around the layer that it adapts or replaces."""
     return bool({"base_layer", "original_module"} & module._modules.keys())
 
 
 def plain_layer(module: Any) -> Any:
-    """A layer without the adapters that PEFT has put around it; not so a copy in its place."""
+    """A layer without the adapters that PEFT has put around it; a copy that replaces it stays."""
     while True:
         if "base_layer" in module._modules:
             module = module.base_layer
@@ -66,7 +66,7 @@ def name_of(model: nn.Module) -> str:
 
 
 def _layers(model: nn.Module) -> Iterator[nn.Module]:
-    """From the outermost wrapper to the model itself."""
+    """The layers from the outermost wrapper to the model itself."""
     layer: Any = model
     while True:
         if _is_a(layer, *_SHARDED):

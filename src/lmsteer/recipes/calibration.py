@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from typing_extensions import Unpack
+
 from ..errors import InputError
-from ..generation import by_mix, generate
+from ..generation import SamplingOptions, by_mix, generate
 from ..metrics import distinct, encode_records, perplexity, text_divergence
-from ..states import Progress
+from ..states import Options
 from ..steer import Calibration, Cost, Steer, safe_range
 from ..text import read_prompts
 
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 STRENGTHS = (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-PROMPTS, SAMPLES, TOKENS = 24, 4, 20
+PROMPTS, SAMPLES = 24, 4
+OPTIONS = Options(SamplingOptions, max_new_tokens=20, top_p=0.9)
 
 
+@OPTIONS.documented
 def calibrate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -33,11 +37,7 @@ def calibrate(
     prompts: Sequence[str] | None = None,
     strengths: Sequence[float] = STRENGTHS,
     samples: int = SAMPLES,
-    max_new_tokens: int = TOKENS,
-    top_p: float = 0.9,
-    seed: int = 0,
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    **options: Unpack[SamplingOptions],
 ) -> Steer:
     """Measure what each strength costs, and keep the table with the steer.
 
@@ -48,11 +48,7 @@ def calibrate(
         prompts: The beginnings of the sampled texts; by default 24 neutral prompts of the package.
         strengths: The signed strengths to measure; 0 is added where it is missing.
         samples: The number of texts per prompt and strength.
-        max_new_tokens: The length of each text, in tokens.
-        top_p: The nucleus that tokens are sampled from.
-        seed: The seed of the sampling.
-        batch_size: The number of rows that are generated at once.
-        progress: Called as ``progress("generate", done, total)``.
+        **options: See `SamplingOptions`. Every text has exactly `max_new_tokens` tokens.
 
     Returns:
         The same steer with a `Calibration`: the divergence (exact, over the positions of the
@@ -62,9 +58,10 @@ def calibrate(
         strengths. Figures of samples are noisy: the table has their 95% intervals.
 
     Raises:
-        InputError: No prompts, or no strength besides 0.
-        UnsupportedError: An encoder-decoder model.
+        InputError: There are no prompts, or no strength besides 0.
+        UnsupportedError: The model is an encoder-decoder model.
     """
+    options = OPTIONS.fill(options, "calibrate")
     wanted = sorted({0.0, *map(float, strengths)})
     if len(wanted) < 2:
         raise InputError("strengths must hold at least one number besides 0")
@@ -77,15 +74,11 @@ def calibrate(
         chosen,
         strengths=[{plain: strength} for strength in wanted],
         samples=samples,
-        max_new_tokens=max_new_tokens,
-        min_new_tokens=max_new_tokens,  # texts that end at once would say little
-        top_p=top_p,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
+        min_new_tokens=options["max_new_tokens"],  # texts that end at once would say little
+        **options,
     )
     parts = by_mix(records, len(wanted))
-    encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])[0]
+    encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])
     kl = text_divergence(model, encoded, plain, wanted)
     rows = []
     for strength, part in zip(wanted, parts, strict=True):
@@ -108,8 +101,8 @@ def calibrate(
         positions=int(encoded.target_counts.sum()),
         prompts=len(chosen),
         samples=samples,
-        tokens=max_new_tokens,
-        top_p=top_p,
-        seed=seed,
+        tokens=options["max_new_tokens"],
+        top_p=options["top_p"],
+        seed=options["seed"],
     )
     return replace(steer, calibration=table)

@@ -22,11 +22,12 @@ class Keep:
     """Where the rows of a pass are held.
 
     Args:
-        memory: GiB of rows that are held in memory; more go to a file that is mapped into it.
-        folder: Keep the rows in a file there from the start, so that a pass that was interrupted
-            can go on. None: in memory, or in a temporary file that is gone with the process.
-        resume: Go on with what lies in `folder`.
-        key: What the pass depends on; another key refuses to resume.
+        memory: How many GiB of rows are held in memory; if there are more, they go to a file that
+            is mapped into memory.
+        folder: A folder in which the rows are kept in a file from the start, so that an interrupted
+            pass can go on. None: in memory, or in a temporary file that ends with the process.
+        resume: Go on with what is in `folder`.
+        key: All that the pass depends on; a pass with another key is not resumed.
     """
 
     memory: float = 4.0
@@ -36,7 +37,7 @@ class Keep:
 
 
 class CachedRows:
-    """Room for the rows of one pass: `tensor` to write to, and how many batches are done."""
+    """The rows of one pass: the `tensor` to write to, and the number of batches that are done."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class CachedRows:
         self._map(path, "r+" if self.done else "w+", size, shape, dtype)
 
     def save(self, done: int) -> None:
-        """So many batches are written; an interrupted pass goes on after them."""
+        """Note how many batches are written; an interrupted pass goes on after them."""
         self.done = done
         if self._file is None or self._told is None:
             return
@@ -105,8 +106,8 @@ class CachedRows:
                 for n in changed
             )
             raise MismatchError(
-                f"{told.parent} was begun otherwise, so it cannot be resumed: {what}. Give what "
-                "was given then, or delete the folder to begin anew"
+                f"{told.parent} was begun with other options, so it cannot be resumed: {what}. "
+                "Give the same as then, or delete the folder to begin anew"
             )
         return int(before["batches"])
 
@@ -117,5 +118,5 @@ def _check_room(folder: Path, size: int) -> None:
         raise InputError(
             f"the states of these texts need {size / 2**30:.1f} GiB, {folder} has "
             f"{free / 2**30:.1f} GiB left; make room, raise memory= (GiB of states held in "
-            "memory), point TMPDIR elsewhere, or give fewer texts"
+            "memory), set TMPDIR to another folder, or give fewer texts"
         )

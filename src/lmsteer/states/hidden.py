@@ -25,14 +25,14 @@ from ..model import (
 )
 from ..text import Batch, Encoded, batch_texts, pad_batch
 from .cache import CachedRows, Keep
-from .processes import ALONE, Workers
+from .processes import ONE_PROCESS, Workers
 from .progress import Progress
 from .states import States
 
-# On a CPU twice as many take longer: their memory is mapped anew for every layer.
+# On a CPU twice as many tokens take longer: their memory is allocated anew for every layer.
 _TOKENS_AT_ONCE = {"cpu": 2048}
 SAVE_EVERY = 16
-"""Batches after which a pass kept in a folder is written down: a kill loses at most these."""
+"""The number of batches after which a pass in a folder is saved: a kill loses at most these."""
 
 
 def read_states(
@@ -42,21 +42,21 @@ def read_states(
     progress: Progress | None = None,
     fast: bool = False,
     keep: Keep | None = None,
-    workers: Workers = ALONE,
+    workers: Workers = ONE_PROCESS,
     within: Callable[[Batch], contextlib.AbstractContextManager[Any]] | None = None,
 ) -> States:
     """Run the frozen trunk once over all texts and keep the rows that predict targets.
 
     Args:
-        model: A causal language model; put into eval mode for the pass, then back.
-        encoded: Tokenised examples, as `encode` returns them.
-        progress: Told the number of texts read so far.
-        fast: Multiply in bf16 where the hardware has it natively: several times faster, states
-            rounded to about 1%, and held in bf16.
+        model: A causal language model; it is in eval mode during the pass, and then as it was.
+        encoded: The tokenised examples, as `encode` returns them.
+        progress: A function that is called as ``progress("read", done, total)``, in texts.
+        fast: Multiply in bf16 where the hardware does so natively. This is several times faster;
+            the states are rounded to about 1%, and held in bf16.
         keep: Where to hold the rows; by default in memory up to `Keep.memory`.
-        workers: Of several processes each reads its share of the batches. The batches are the
-            same however many there are, so the rows are, too.
-        within: Entered around the reading of each batch; what it does to the model acts on it.
+        workers: The processes among which the batches are divided. The batches, and so the rows,
+            are the same for any number of processes.
+        within: A context that is entered around the reading of each batch, to act on the model.
     """
     device = input_device(model)
     all_batches = list(batch_texts(encoded, _TOKENS_AT_ONCE.get(device.type, 16384)))
@@ -97,7 +97,7 @@ def read_states(
 def _states(
     encoded: Encoded, held: Tensor, hidden: Tensor, device: torch.device, workers: Workers
 ) -> States:
-    """The rows with what belongs to each: target, text, labels, weight."""
+    """The rows with the target, the text, the labels and the weight of each."""
     counts, owned = encoded.target_counts, held.nonzero()[:, 0].tolist()
     begins = encoded.starts.tolist()
     targets = torch.tensor([token for i in owned for token in encoded.ids[i][begins[i] :]])

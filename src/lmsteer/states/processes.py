@@ -1,4 +1,4 @@
-"""Several processes that read one data set together: which one this is, and sums over all."""
+"""Several processes that read one data set together: their numbers, and sums over all of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Workers:
                 dist.all_reduce(tensor)
 
     def add_numbers(self, *numbers: float, device: torch.device) -> list[float]:
-        """Sums of plain numbers over all processes."""
+        """The sums of plain numbers over all processes."""
         if self.size == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64, device=device)
@@ -34,19 +34,19 @@ class Workers:
         return total.tolist()
 
 
-ALONE = Workers()
+ONE_PROCESS = Workers()
 
 
 def workers() -> Workers:
-    """Of this process; alone unless torch.distributed has been initialised."""
+    """The processes of this run: one, unless torch.distributed has been initialised."""
     if dist.is_available() and dist.is_initialized():
         return Workers(dist.get_rank(), dist.get_world_size())
-    return ALONE
+    return ONE_PROCESS
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[Workers]:
-    """Join the processes of ``accelerate launch`` or ``torchrun``, which tell by environment."""
+    """Join the processes that ``accelerate launch`` or ``torchrun`` has started."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or dist.is_initialized():
         yield workers()
         return

@@ -9,28 +9,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .processes import ALONE, Workers
+from .processes import ONE_PROCESS, Workers
 
 BLOCK = 4096
-"""Tokens handled at once, however many there are."""
+"""The number of tokens that are handled at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class States:
     """What the head reads for every target token of some texts, in the order of the texts.
 
-    With several processes each holds a part of the tokens; `len` counts them all.
+    If there are several processes, each holds a part of the tokens; `len` counts them all.
 
     Args:
-        hidden: ``(held, dim)``, the row from which each target is predicted: float32, or bf16
-            where the pass was a fast one. May lie in a file, and on another device than the rest.
-        targets: ``(held,)``, vocabulary ids.
+        hidden: ``(held, dim)``, the row from which each target is predicted: float32, or bf16 after
+            a fast pass. It may be in a file, and on another device than the rest.
+        targets: ``(held,)``, the targets' token ids.
         text: ``(held,)``, the number of the text that each token belongs to.
         labels: ``(held, styles)``, the strengths of each token's text, in [-1, 1].
-        weights: ``(held,)``, what each token counts in the loss; about 1 on average.
-        places: ``(tokens,)``, where this process holds each token of all, -1 where it does not;
-            None when it holds them all.
-        workers: Who hold the rest.
+        weights: ``(held,)``, the weight of each token in the loss; the mean is about 1.
+        places: ``(tokens,)``, the row of each of all tokens here, -1 where another process holds
+            it; None if this process holds them all.
+        workers: The processes that hold all tokens together.
     """
 
     hidden: Float[Tensor, "held dim"]
@@ -39,14 +39,14 @@ class States:
     labels: Float[Tensor, "held styles"]
     weights: Float[Tensor, " held"]
     places: Int[Tensor, " tokens"] | None = None
-    workers: Workers = ALONE
+    workers: Workers = ONE_PROCESS
 
     def __len__(self) -> int:
         return len(self.targets if self.places is None else self.places)
 
     @property
     def device(self) -> torch.device:
-        """Where sums over the states are made."""
+        """The device on which sums over the states are computed."""
         return self.targets.device
 
     def values(self, *, domain: bool) -> Float[Tensor, "held parts"]:
@@ -56,7 +56,7 @@ class States:
         return torch.cat([self.labels, torch.ones_like(self.labels[:, :1])], dim=1)
 
     def take(self, numbers: Int[Tensor, " some"]) -> States:
-        """Those of the given tokens that this process holds."""
+        """The states of those of the given tokens that this process holds."""
         numbers = numbers.to(self.device)
         if self.places is not None:
             numbers = self.places[numbers]
@@ -72,16 +72,16 @@ class States:
         )
 
     def spread(self, most: int) -> States:
-        """At most so many tokens, evenly spread over all."""
+        """At most `most` tokens, evenly spread over all."""
         if len(self) <= most:
             return self
         numbers = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).long()
         taken = self.take(numbers)
-        # Only the count is told: nobody takes tokens by number from a spread.
+        # These places are only counted: nobody takes tokens by number from a spread.
         return taken if self.places is None else replace(taken, places=numbers)
 
     def blocks(self) -> Iterator[States]:
-        """What this process holds, a few tokens at a time."""
+        """The states that this process holds, `BLOCK` tokens at a time."""
         for start in range(0, len(self.targets), BLOCK):
             part = slice(start, start + BLOCK)
             yield States(
@@ -93,7 +93,7 @@ class States:
             )
 
     def split(self, texts: int) -> tuple[States, States]:
-        """Tokens of the first `texts` texts, and of the others; views, not copies."""
+        """The states of the first `texts` texts, and of the others; views, not copies."""
         held = int((self.text < texts).sum())
         total = held
         if self.places is not None:

@@ -1,7 +1,8 @@
-"""Labelled text: read, split, encoded, batched; and how to show any text without harm."""
+"""Labelled text: read, split, encoded, batched; and how to show any text safely."""
 
 from .batch import Batch as Batch
 from .batch import batch_texts as batch_texts
+from .batch import endless_batches as endless_batches
 from .batch import mixed_batches as mixed_batches
 from .batch import pad_batch as pad_batch
 from .batch import padded as padded

@@ -18,12 +18,12 @@ class Batch:
     """Texts padded on the right to one length.
 
     Args:
-        input_ids: ``(rows, seq)``.
+        input_ids: ``(rows, seq)``, the token ids.
         attention_mask: ``(rows, seq)``, 0 on pads.
         is_target: ``(rows, seq)``, True where the token is learned: never on pads, prompts or
             the first token.
-        labels: ``(rows, styles)``.
-        text: ``(rows,)``, number of each row among the encoded texts.
+        labels: ``(rows, styles)``, in [-1, 1].
+        text: ``(rows,)``, the number of each row among the encoded texts.
         source_ids: ``(rows, source)``, what an encoder reads; None for a causal model.
         source_mask: ``(rows, source)``, 0 on its pads.
     """
@@ -42,7 +42,7 @@ class Batch:
         return self.is_target.cumsum(1) == 0
 
     def inputs(self, device: torch.device) -> dict[str, Tensor]:
-        """What the model's forward takes."""
+        """The arguments of the model's forward pass."""
         ids, mask = self.input_ids.to(device), self.attention_mask.to(device)
         if self.source_ids is None or self.source_mask is None:
             return {"input_ids": ids, "attention_mask": mask}
@@ -78,6 +78,15 @@ def mixed_batches(
         found += [part[i : i + size] for i in range(0, len(part), size)]
     shuffler.shuffle(found)
     return found
+
+
+def endless_batches(
+    encoded: Encoded, texts: Sequence[int], size: int, seed: int
+) -> Iterator[list[int]]:
+    """`mixed_batches` of the given texts, again and again, in another order each time."""
+    shuffler = random.Random(seed)
+    while True:
+        yield from mixed_batches(encoded, texts, size, shuffler)
 
 
 def pad_batch(encoded: Encoded, texts: Sequence[int]) -> Batch:

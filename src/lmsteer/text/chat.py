@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def as_chat(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[str]:
-    """Each prompt as a user's turn of a chat, up to where the model's answer begins.
+    """Each prompt as a user's turn of a conversation, up to where the model's answer begins.
 
     Raises:
         InputError: The tokenizer has no chat template.

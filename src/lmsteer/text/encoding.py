@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -24,21 +25,21 @@ class Encoded:
     """Tokenised examples. Texts without any target token are already left out.
 
     Args:
-        ids: Token ids of each text, with its prompt; of an encoder-decoder model, what the
-            decoder reads.
-        starts: ``(texts,)`` number of the first token that may be a target, at least 1.
-        labels: ``(texts, styles)`` in [-1, 1].
-        token_weights: ``(texts,)`` what each target token of the text counts; averages 1 over
-            tokens.
+        ids: The token ids of each text, after those of its prompt; for an encoder-decoder model,
+            what the decoder reads.
+        starts: ``(texts,)``, the number of the first token that may be a target, at least 1.
+        labels: ``(texts, styles)``, in [-1, 1].
+        token_weights: ``(texts,)``, the weight of each target token of the text; the mean over all
+            target tokens is 1.
         source: The number of each text among the examples that were given.
-        truncated: How many texts were cut to the model's context.
-        skipped: How many texts had no target token (one-token texts, prompts that fill the
-            context).
+        truncated: The number of texts that were cut to the model's context.
+        skipped: The number of texts without a target token (texts of one token, prompts that fill
+            the context).
         pad_id: Any valid id; pads are masked.
         encoder_inputs: The prompt of each text, which the encoder of an encoder-decoder model
             reads; None for other models.
-        unpredicted: Tokens of each text itself before its first target: 1 where nothing stands
-            before the text from which its first token could be predicted.
+        unpredicted: The number of tokens of each text itself before its first target: 1 where
+            nothing stands before the text from which its first token could be predicted.
     """
 
     ids: list[list[int]]
@@ -76,6 +77,10 @@ class Encoded:
         """``(texts,)`` number of target tokens of each text."""
         return torch.tensor([len(ids) for ids in self.ids]) - self.starts
 
+    def by_text(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values of all targets, ``(targets, ...)``, as one array per text."""
+        return np.split(values, np.cumsum(self.target_counts.numpy())[:-1])
+
 
 def encode(
     tokenizer: PreTrainedTokenizerBase,
@@ -93,12 +98,12 @@ def encode(
     would dominate what the domain part learns.
 
     Args:
-        tokenizer: Of the model that will read the texts.
-        examples: At least one.
-        max_length: Longer texts are cut to so many tokens, and counted.
-        weight: ``"token"``, every target token counts the same; ``"text"``, every text does.
-        balance: Scale the weights so that both signs of the label carry the same total of
-            ``weight * |label|``; neutral texts keep theirs.
+        tokenizer: The tokenizer of the model that will read the texts.
+        examples: The examples, at least one.
+        max_length: The number of tokens that longer texts are cut to; these texts are counted.
+        weight: ``"token"``: every target token counts the same; ``"text"``: every text does.
+        balance: Scale the weights so that both signs of the label have the same total of
+            ``weight * |label|``; neutral texts keep their weights.
         decoder_start: The token that an encoder-decoder model's decoder begins with: its encoder
             reads the prompts, and the texts are the decoder's targets. None: a causal model.
     """
@@ -119,7 +124,9 @@ def encode(
     weights = torch.ones(len(ids)) if weight == "token" else 1.0 / counts
     if balance:
         if labels.shape[1] > 1:
-            raise InputError("balance= evens out one style; with several labels a text, leave it")
+            raise InputError(
+                "balance= is for one style; leave it out where texts have several labels"
+            )
         label = labels[:, 0]
         sides = [label > 0, label < 0]
         masses = [(weights * counts * label.abs())[side].sum() for side in sides]
@@ -137,7 +144,7 @@ def encode_pairs(
     max_length: int | None,
     decoder_start: int | None = None,
 ) -> Encoded:
-    """Prompts and texts as tokens, the texts' own the targets; all labels and weights 1."""
+    """Prompts and texts as tokens; the texts' tokens are the targets, labels and weights are 1."""
     ids: list[list[int]] = []
     starts: list[int] = []
     source: list[int] = []
@@ -184,9 +191,9 @@ def target_spans(
     """Where in its text each target token stands, as ``(start, end)`` characters.
 
     Args:
-        tokenizer: That encoded them.
-        texts: All that were given to `encode_pairs`.
-        encoded: What came of it; the spans are in its order.
+        tokenizer: The tokenizer that encoded them.
+        texts: All texts that were given to `encode_pairs`.
+        encoded: The result of `encode_pairs`; the spans are in its order.
 
     A span may begin with the space before its word. Tokens of one character that several share
     (bytes of an emoji) have the same span.

@@ -1,7 +1,7 @@
-"""Text of strangers, written where some characters are orders: terminals, JSON, Markdown, figures.
+"""Untrusted text, made safe for places where some characters are commands: terminals, JSON, ...
 
-Names, labels, prompts and what a model writes may hold anything. Each function here takes any text
-and gives what shows it in one place, and does nothing there.
+Names, labels, prompts and what a model writes can contain anything. Each function here takes any
+text and gives text that one kind of place shows as it is.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def visible(text: str, *, keep: str = "") -> str:
     r"""The text with each control character spelled out: ``\x1b`` for a terminal's escape.
 
     Args:
-        text: Any.
-        keep: Control characters that stay: line breaks, where the text may have lines.
+        text: Any text.
+        keep: The control characters that stay as they are, such as line breaks.
     """
     return CONTROLS.sub(lambda found: found[0] if found[0] in keep else _spelled(found[0]), text)
 
@@ -31,7 +31,7 @@ def _spelled(control: str) -> str:
 
 
 def json_text(value: object, *, indent: int | None = None, ascii_only: bool = False) -> str:
-    """JSON without any control character but its own line breaks; letters of all scripts stay."""
+    """JSON whose only control characters are its own line breaks; letters of all scripts stay."""
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
     return CONTROLS.sub(lambda c: c[0] if c[0] == "\n" else f"\\u{ord(c[0]):04x}", text)
 
@@ -63,9 +63,9 @@ def quoted(text: str) -> str:
 
 
 def figure_text(text: str) -> str:
-    """Text for a figure: no formula is read from it, and a legend does not leave it out.
+    """Text for a figure: nothing in it is read as a formula, and no legend leaves it out.
 
-    The middle of a long text is left out: there is room for `MOST_DRAWN` letters.
+    The middle of a long text is left out: there is room for `MOST_DRAWN` characters.
     """
     line = visible(" ".join(text.split()))
     if len(line) > MOST_DRAWN:

@@ -15,15 +15,15 @@ class Example:
     """A labelled text.
 
     Args:
-        text: What the steer learns to write more of at strength `label`.
-        label: The strength at which it is learned, in [-1, 1]; graded labels are welcome. A tuple
-            holds one for each of several styles that are learned together; 0 where a style says
-            nothing of the text.
-        prompt: Read before `text` but never a target. Joined as it is: begin `text` with a
-            space where words should be parted.
+        text: The text; at strength `label` the steer learns to write more text like it.
+        label: The strength at which the text is learned, in [-1, 1]; any number between is allowed.
+            A tuple has one label per style, for several styles that are learned together; 0 means
+            that the style does not apply to this text.
+        prompt: What is read before `text` and is never a target. The two are joined as they are:
+            begin `text` with a space where there should be one.
 
     Raises:
-        InputError: Empty text, or a label out of range.
+        InputError: The text is empty, or a label is out of range.
     """
 
     text: str
@@ -42,24 +42,24 @@ class Example:
 
     @property
     def labels(self) -> tuple[float, ...]:
-        """One label for each style; most often there is one style."""
+        """One label per style; most often there is one style."""
         return self.label if isinstance(self.label, tuple) else (self.label,)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of its content, hex: the same on every machine, whatever the order of files."""
+        """The SHA-256 of its content, in hex: the same on every machine."""
         labels = "\x1f".join(repr(float(label)) for label in self.labels)
         content = f"{self.prompt}\x1f{self.text}\x1f{labels}"
         return hashlib.sha256(content.encode()).hexdigest()
 
 
 def digest_of(examples: Sequence[Example]) -> str:
-    """SHA-256 of a set of examples, hex; the order does not matter."""
+    """The SHA-256 of a set of examples, in hex; their order does not matter."""
     return hashlib.sha256("".join(sorted(e.digest for e in examples)).encode()).hexdigest()
 
 
 def summary(examples: Sequence[Example], style: int = 0) -> dict[str, Any]:
-    """Counts by sign of the label, and the digest: what a steer's record keeps of its data."""
+    """The counts by sign of the label, and the digest, as a steer's record keeps them."""
     return {
         "texts": len(examples),
         **counts(examples, style),
@@ -68,7 +68,7 @@ def summary(examples: Sequence[Example], style: int = 0) -> dict[str, Any]:
 
 
 def counts(examples: Sequence[Example], style: int = 0) -> dict[str, int]:
-    """How many examples there are of each sign of the label."""
+    """The number of examples of each sign of the label."""
     labels = [e.labels[style] for e in examples]
     signs = [(label > 0) - (label < 0) for label in labels]
     named = (("positive", 1), ("neutral", 0), ("negative", -1))
@@ -76,10 +76,10 @@ def counts(examples: Sequence[Example], style: int = 0) -> dict[str, int]:
 
 
 def sides(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """The examples labelled above 0, and those below; neutral ones are left out.
+    """The examples with labels above 0, and those below; neutral ones are left out.
 
     Raises:
-        InputError: A side is empty.
+        InputError: There are no examples above 0, or none below.
     """
     positive = [e for e in examples if e.labels[0] > 0]
     negative = [e for e in examples if e.labels[0] < 0]

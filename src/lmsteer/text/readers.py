@@ -32,26 +32,27 @@ def read_examples(
     format: str | None = None,
     split: str = "train",
 ) -> list[Example]:
-    """Read labelled texts, one a row.
+    """Read labelled texts, one per row.
 
     Args:
         path: A ``.jsonl``, ``.csv`` or ``.tsv`` file; ``-`` for standard input; ``hf:NAME`` for
             a data set of the Hugging Face Hub or a local folder of one (extra ``datasets``);
             ``bundled:sentiment`` or ``bundled:politeness``, which come with the package.
-        text: Column of the text.
-        label: Column of the label; several give each example a tuple of labels, for
-            `train_jointly`, and an empty cell then is 0: that style says nothing of this text.
-        prompt: Column of the prompt, if there is one; a column called "prompt" is used if found.
-        positive: Label value that stands for +1; give `negative` too.
-        negative: Label value that stands for -1.
-        scale: Lowest and highest grade, mapped linearly to -1 and +1: ``(0, 4)``.
-        format: ``jsonl``, ``csv`` or ``tsv``; by default told by the file's ending.
-        split: Split of a ``hf:`` data set.
+        text: The column of the text.
+        label: The column of the label. Several columns give each example a tuple of labels, for
+            `train_jointly`; an empty cell then means 0: the style does not apply to this text.
+        prompt: The column of the prompt; by default the column "prompt", if there is one.
+        positive: The value of the label that stands for +1; give `negative` too.
+        negative: The value of the label that stands for -1.
+        scale: The lowest and the highest grade, such as ``(0, 4)``, which become -1 and +1; grades
+            between them are mapped linearly.
+        format: ``jsonl``, ``csv`` or ``tsv``; by default the file's ending decides.
+        split: The split of a ``hf:`` data set.
 
     Raises:
         InputError: An empty file, a missing column, a label that cannot be mapped, empty text;
             the message names the row.
-        NotFoundError: No such file.
+        NotFoundError: There is no such file.
     """
     if (positive is None) != (negative is None):
         raise InputError("positive= and negative= must be given together")
@@ -80,7 +81,7 @@ def read_examples(
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
     if not examples:
-        raise InputError(f"{path} holds no rows; expected one labelled text a row")
+        raise InputError(f"{path} holds no rows; expected one labelled text per row")
     found = [set(values) for values in zip(*(e.labels for e in examples), strict=True)]
     if scale is None and positive is None and {0.0, 1.0} in found and not several:
         raise InputError(
@@ -193,12 +194,12 @@ def _dataset(name: str, split: str) -> Iterable[Mapping[str, Any]]:
 
 
 def read_prompts(path: str | PathLike[str]) -> list[str]:
-    """Prompts from a file: a line each, or JSONL with a ``prompt`` column (a string, or an object
-    that holds ``text``), or ``bundled:SET`` with SET one of neutral, positive, negative, request.
+    """Read prompts from a file: one per line, or JSONL with a ``prompt`` column (a string, or an
+    object with ``text``), or ``bundled:SET`` with SET one of neutral, positive, negative, request.
 
     Raises:
-        InputError: No prompt in it.
-        NotFoundError: No such file or set.
+        InputError: There is no prompt in it.
+        NotFoundError: There is no such file or set.
     """
     path = str(path)
     if path.startswith(BUNDLED):
@@ -224,5 +225,7 @@ def read_prompts(path: str | PathLike[str]) -> list[str]:
         prompts = [line.rstrip("\r") for line in content.split("\n")]
     prompts = [prompt for prompt in prompts if prompt.strip()]
     if not prompts:
-        raise InputError(f"{path} holds no prompts; expected one a line, or JSONL with a 'prompt'")
+        raise InputError(
+            f"{path} holds no prompts; expected one per line, or JSONL with a 'prompt'"
+        )
     return prompts

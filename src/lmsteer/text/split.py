@@ -1,7 +1,7 @@
-"""Which texts are held out: by content alone, with every label on both sides where that can be.
+"""Which texts are held out: content alone decides, and both parts get every label if they can.
 
-Equal texts stay together, also where their labels contradict. What one side would lack is exchanged
-for it; what cannot be on both sides is learned from, and the user is told.
+Equal texts stay together, even if their labels contradict each other. If one part would lack a
+label, texts are exchanged. A label that cannot be in both parts is learned from, with a warning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import InputError, LmsteerWarning
 from .example import Example
 
 FEWEST = 20
-"""Examples below which nothing is held out: they cannot be spared, and measure nothing."""
+"""The number of examples below which nothing is held out: too few to measure anything."""
 _MOST_STEPS = 20_000
 
 _Label = tuple[int, str]
@@ -26,29 +26,29 @@ _Need = tuple[Sequence[int], bool]
 
 
 class DataWarning(LmsteerWarning):
-    """Labelled text that allows less than was asked for."""
+    """The labelled text allows less than was asked for."""
 
 
 def split_held_out(
     examples: Sequence[Example], share: float, *, salt: str = ""
 ) -> tuple[list[int], list[int]]:
-    """Numbers of the examples to learn from and of those held out.
+    """The numbers of the examples to learn from, and of those that are held out.
 
-    Chosen by content, so the split does not depend on the order; equal texts fall on one side.
-    Each side of each style's label is on both sides of the split wherever it can be.
+    They are chosen by content, so the split does not depend on the order; equal texts go to the
+    same part. Both parts have every sign of each style's label wherever that is possible.
 
     Args:
-        examples: At least one.
-        share: Share of the different texts to hold out, in [0, 1). Nothing is held out of fewer
-            than 20 examples: they cannot be spared, and measure nothing.
-        salt: Another salt gives another split.
+        examples: The examples, at least one.
+        share: The share of the different texts to hold out, in [0, 1). Nothing is held out of fewer
+            than 20 examples: they are needed to learn from, and too few to measure anything.
+        salt: A word that decides the split together with the texts.
 
     Raises:
-        InputError: A share out of range.
+        InputError: The share is out of range.
 
     Warns:
-        DataWarning: A side of a label has too few different texts to be held out; or so many have
-            that nothing is held out, since it could not tell one side from another.
+        DataWarning: A sign of a label has too few different texts to be held out; or this holds for
+            so many signs that nothing is held out, since it could not tell them apart.
     """
     if not 0.0 <= share < 1.0:
         raise InputError(f"held_out must be in [0, 1), was: {share}")

@@ -18,19 +18,19 @@ def shared_words(
     source_size: int,
     target_size: int,
 ) -> tuple[Int[Tensor, " words"], Int[Tensor, " words"]]:
-    """Ids of the same words in both vocabularies.
+    """The ids of the words that both vocabularies have.
 
     Tokens that decode to the very same string, leading space included, are taken first; of what
     is left, those that are equal without their spaces (one vocabulary may part words differently).
 
     Args:
         source: A tokenizer.
-        target: Another one, or the same.
-        source_size: Rows of the source's embedding table; ids beyond it are left out.
-        target_size: Rows of the target's.
+        target: Another tokenizer, or the same one.
+        source_size: The number of rows of the source's embedding table; ids beyond it are left out.
+        target_size: The number of rows of the target's embedding table.
 
     Returns:
-        Two tensors of one length; no id occurs twice in either.
+        Two tensors of the same length; no id occurs twice in either.
     """
     left, right = pieces(source, source_size), pieces(target, target_size)
     pairs: dict[int, int] = {}  # from target to source

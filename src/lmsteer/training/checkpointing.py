@@ -1,4 +1,4 @@
-"""Layers that forget their activations and compute them again: less memory, a third more time."""
+"""Layers that drop their activations and compute them again: less memory, a third more time."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import UnsupportedError
 from ..model import unwrap
 
-# Layers look at their own flag alone: modules inside them stay in eval mode, and the dropout that
-# some layers (BART's) do themselves is put to 0.
+# A layer looks at its own flag alone. So the modules inside it stay in eval mode, and the dropout
+# that some layers (BART's) compute themselves is set to 0.
 _DROPOUTS = ("dropout", "activation_dropout", "layerdrop")
 
 
 @contextlib.contextmanager
 def checkpointed(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Within the block, where `wanted`, a backward pass needs no activations kept.
+    """Within the block, if `wanted`, layers keep no activations for the backward pass.
 
-    The layers are told one by one, by the names that transformers gives this: its own switch also
-    puts a hook on the embeddings, and takes no account of what was on before.
+    This is set layer by layer, in the attributes that transformers uses. Its own switch would also
+    put a hook on the embeddings, and would not restore what was set before.
 
     Raises:
-        UnsupportedError: A model whose layers cannot do this.
+        UnsupportedError: The model's layers cannot do this.
     """
     if not wanted:
         yield
@@ -36,7 +36,7 @@ def checkpointed(model: nn.Module, wanted: bool) -> Iterator[None]:
     if not layers:
         raise UnsupportedError(
             f"the layers of {type(inside).__name__} cannot compute activations twice; leave "
-            "checkpointing out"
+            "out checkpointing"
         )
     changed = ("gradient_checkpointing", "_gradient_checkpointing_func", "training", *_DROPOUTS)
     before = [(layer, {k: v for k, v in vars(layer).items() if k in changed}) for layer in layers]

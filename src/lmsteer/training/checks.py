@@ -1,18 +1,15 @@
-"""What can be told before training begins: labels that teach nothing, a start that does not fit."""
+"""Checks before training begins: labels that teach nothing, a start that does not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from ..errors import InputError
 from ..model import check_fit
-from ..states import States
 from ..steer import Reach, Site, Steer
 from ..text import Example
-from .objective import Map
 
 
 def check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
@@ -22,7 +19,7 @@ def check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
     for example in examples:
         if len(example.labels) != len(names):
             raise InputError(
-                f"expected {len(names)} labels a text, one for each of {', '.join(names)}; "
+                f"expected {len(names)} labels per text, one for each of {', '.join(names)}; "
                 f"got {len(example.labels)} for {example.text[:40]!r}"
             )
     for number, name in enumerate(names):
@@ -38,28 +35,17 @@ def check_labels(examples: Sequence[Example], names: Sequence[str]) -> None:
 def check_start(
     model: nn.Module, start: Steer | None, site: Site | str, where: Reach | str, styles: int
 ) -> None:
-    """Raise InputError unless a steer can be begun at `start`; None begins at the base model."""
+    """Raise InputError unless training can begin with `start`; None means the base model."""
     if start is None:
         return
     check_fit(model, start)
     if start.site != site or styles != 1:
         raise InputError(
-            f"start= takes one steer at the {site} site, for one style; was at the "
-            f"{start.site} site, for {styles} styles"
+            f"start= takes one steer at the {site} site, for one style; the given steer is "
+            f"at the {start.site} site, and {styles} styles are to be learned"
         )
     if start.where != where:
         raise InputError(
             f"start= takes a steer that acts on what the new one is to act on: {start.name!r} was "
             f"trained with where={start.where!r}, here where={where!r} was asked for"
         )
-
-
-def start_map(start: Steer | None, states: States, *, domain: bool) -> Map | None:
-    """The matrices of the steer that a fit begins at; None for the base model."""
-    if start is None:
-        return None
-    parts = [start.matrix()]
-    if domain:
-        part = start.domain
-        parts.append(torch.zeros_like(parts[0]) if part is None else part.matrix())
-    return Map(torch.stack(parts).to(Map.zeros(states, domain=domain).parts), domain)

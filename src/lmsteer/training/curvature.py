@@ -1,10 +1,10 @@
-"""Curvature of the objective at W = 0, as two small matrices.
+"""The curvature of the objective at W = 0, as two small matrices.
 
 The loss is convex in the stacked map M = [W_1; W_2; ...; D] (styles over domain). Its Hessian is
 the mean of ``x x^T (x) S`` over tokens, with ``x = [y_1 h; y_2 h; ...; h]`` and
 ``S = E^T (diag p - p p^T) E`` for the head's rows E and the token's probabilities p. Near W = 0
-that is close to ``A (x) B``, the product of the two means: sums over tokens that one pass gathers.
-Under a soft-cap S is the Gauss-Newton matrix.
+that is close to ``A (x) B``, the product of the two means, which are sums over tokens from one
+pass. Under a soft-cap S is the Gauss-Newton matrix.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from torch import Tensor
 from ..model import Head
 from ..states import States
 
-# Rows that the curvature is estimated from: enough for dims in the thousands, and a small part of
-# a pass over a large corpus.
+# The number of rows that the curvature is estimated from: enough for dims in the thousands, and a
+# small part of a pass over a large corpus.
 MOST_TOKENS = 16384
-_ROWS = 8192  # of the vocabulary, at once
+_ROWS = 8192  # rows of the vocabulary that are handled at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +29,11 @@ class Curvature:
     """``A (x) B`` in its eigenbasis.
 
     Args:
-        left: Eigenvectors of A, ``(inputs, inputs)``; inputs is dim for
-            each style, and dim for the domain.
-        left_values: Its eigenvalues, ascending, at least 0.
-        right: Eigenvectors of B, ``(dim, dim)``.
-        right_values: Its eigenvalues.
+        left: The eigenvectors of A, ``(inputs, inputs)``; the number of inputs is dim per style,
+            and dim for the domain.
+        left_values: The eigenvalues of A, ascending, at least 0.
+        right: The eigenvectors of B, ``(dim, dim)``.
+        right_values: The eigenvalues of B, ascending, at least 0.
     """
 
     left: Float[Tensor, "inputs inputs"]
@@ -43,11 +43,11 @@ class Curvature:
 
     @property
     def mean(self) -> float:
-        """Mean eigenvalue of the product: the unit in which damping and ridge are given."""
+        """The mean eigenvalue of the product: the unit of the damping and of the ridge."""
         return float(self.left_values.mean() * self.right_values.mean())
 
     def block(self, part: int) -> tuple[Tensor, Tensor]:
-        """Square roots of what weighs the rows of a part (the domain last) and the columns."""
+        """The square roots of the curvature of a part's rows (the domain is last) and columns."""
         dim = len(self.right_values)
         rows = slice(part * dim, (part + 1) * dim)
         weighed = self.left[rows] * self.left_values
@@ -55,15 +55,15 @@ class Curvature:
             (self.right * self.right_values) @ self.right.T
         )
 
-    def solver(self, damping: float) -> Solver:
-        """Applies ``(A (x) B + damping * mean)^-1``."""
+    def damped_inverse(self, damping: float) -> DampedInverse:
+        """What applies ``(A (x) B + damping * mean)^-1``."""
         scale = self.left_values[:, None] * self.right_values[None] + damping * self.mean
-        return Solver(self, scale)
+        return DampedInverse(self, scale)
 
 
 @dataclass(frozen=True, eq=False)
-class Solver:
-    """The damped inverse of a curvature."""
+class DampedInverse:
+    """The inverse of a curvature, damped so that it exists."""
 
     curvature: Curvature
     scale: Float[Tensor, "inputs dim"]
@@ -77,7 +77,7 @@ class Solver:
 
 def _root(matrix: Tensor) -> Tensor:
     values, vectors = _eigen(matrix)
-    # Directions that no token occupies have no weight, yet must be invertible.
+    # Directions in which no token varies have no weight, but the root must be invertible.
     values = values.clamp_min(1e-6 * float(values[-1])).sqrt()
     return (vectors * values) @ vectors.T
 
@@ -86,9 +86,9 @@ def _root(matrix: Tensor) -> Tensor:
 class Directions:
     """A matrix split into directions in order of what they do to the loss, not of their size.
 
-    The singular directions of ``L W R``, with L and R the roots of the curvature of W's rows and
-    columns: cutting them loses the least loss (to second order), where the plain SVD loses the
-    least Frobenius norm.
+    They are the singular directions of ``L W R``, where L and R are the roots of the curvature of
+    W's rows and columns. Leaving out the last ones raises the loss least (to second order); with
+    the plain SVD it would change the Frobenius norm least.
     """
 
     left: Float[Tensor, "dim dim"]
@@ -96,7 +96,7 @@ class Directions:
 
     @classmethod
     def of(cls, matrix: Float[Tensor, "dim dim"], curvature: Curvature, part: int) -> Directions:
-        """Split `matrix`, the part of that number."""
+        """Split a matrix, the part of the map with the given number."""
         rows, columns = (root.double().cpu() for root in curvature.block(part))
         u, size, v = torch.linalg.svd(rows @ matrix.double().cpu() @ columns)
         left = torch.linalg.solve(rows, u * size)
@@ -104,7 +104,7 @@ class Directions:
         return cls(left.float(), right.float())
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """P and Q, ``(dim, rank)``, of the leading directions, of equal norm columnwise."""
+        """P and Q, ``(dim, rank)``, of the leading directions, with columns of equal norm."""
         P, Q = self.left[:, :rank], self.right[:, :rank]
         balance = (Q.norm(dim=0) / P.norm(dim=0).clamp_min(1e-30)).sqrt()
         return P * balance, Q / balance.clamp_min(1e-30)
@@ -118,7 +118,7 @@ def inputs_of(states: States, *, domain: bool) -> Float[Tensor, "held inputs"]:
 
 @torch.no_grad()
 def curvature_of(head: Head, states: States, *, domain: bool) -> Curvature:
-    """Curvature at W = 0 of (a part of) the training tokens, evenly spread over them."""
+    """The curvature at W = 0, estimated from training tokens that are evenly spread over all."""
     states = states.spread(MOST_TOKENS)
     dim, parts = states.hidden.shape[1], states.labels.shape[1] + domain
     vocab = len(head.weight)
@@ -159,7 +159,7 @@ def _add_head_part(
 
 
 def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (none below 0) and eigenvectors of a symmetric matrix, taken in float64."""
+    """The eigenvalues (none below 0) and eigenvectors of a symmetric matrix, in float64."""
     device = matrix.device
     values, vectors = torch.linalg.eigh(matrix.cpu().double())
     return values.clamp_min(0).float().to(device), vectors.float().to(device)

@@ -21,10 +21,10 @@ class Factors:
     """The factors being learned: those of the styles, then the domain's if there is one.
 
     Args:
-        P: ``(parts, dim, rank)``.
-        Q: ``(parts, dim, rank)``.
-        domain: Whether the last part is the domain, always at strength 1.
-        prompt_only: Change the prompts alone.
+        P: The first factors, ``(parts, dim, rank)``.
+        Q: The second factors, ``(parts, dim, rank)``.
+        domain: Whether the last part is the domain, which is always at strength 1.
+        prompt_only: Whether the prompts alone are changed.
     """
 
     P: Float[Tensor, "parts dim rank"]
@@ -33,7 +33,7 @@ class Factors:
     prompt_only: bool
 
     def strengths(self, batch: Batch) -> Float[Tensor, "rows parts"]:
-        """Of each part on each row."""
+        """The strength of each part on each row."""
         values = batch.labels.to(self.P.device)
         if self.domain:
             values = torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
@@ -59,7 +59,7 @@ class Factors:
 
     @torch.no_grad()
     def keep_short(self, rows: Float[Tensor, "rows dim"], guard: float) -> None:
-        """Scale a part down whose change is longer than `guard` times the rows, on average."""
+        """Scale down every part whose change is longer than `guard` times the rows, on average."""
         length = rows.norm(dim=-1).mean()
         for P, Q in zip(self.P, self.Q, strict=True):
             ratio = float(change(rows, P, Q).norm(dim=-1).mean() / length.clamp_min(1e-30))
@@ -67,7 +67,7 @@ class Factors:
                 Q.mul_(guard / ratio)
 
     def copy(self) -> Factors:
-        """One that later steps do not touch."""
+        """A copy that later steps do not change."""
         P, Q = self.P.detach().clone(), self.Q.detach().clone()
         return Factors(P, Q, self.domain, self.prompt_only)
 
@@ -82,7 +82,7 @@ def first_factors(
     start: Steer | None,
     device: torch.device,
 ) -> Factors:
-    """P at random and Q at zero: the base model; or the steer to begin at."""
+    """The factors to begin with: P at random and Q at 0 (the base model), or those of a steer."""
     width = rank or (RANK if start is None else start.rank)
     width = min(width, dim)
     generator = torch.Generator().manual_seed(seed)

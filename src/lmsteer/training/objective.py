@@ -26,12 +26,12 @@ class Map:
 
     @classmethod
     def zeros(cls, states: States, *, domain: bool) -> Map:
-        """All at zero: the base model."""
+        """All matrices at zero: the base model."""
         dim, count = states.hidden.shape[1], states.labels.shape[1] + domain
         return cls(torch.zeros(count, dim, dim, device=states.device), domain)
 
     def rows(self, states: States, dtype: torch.dtype) -> Float[Tensor, "held dim"]:
-        """Steered rows of `states`, each at its own labels, with products in `dtype`."""
+        """The steered rows of `states`, each at its own labels, with products in `dtype`."""
         hidden = states.hidden.to(dtype)
         steered = hidden.float()
         for part, value in zip(self.parts, states.values(domain=self.domain).T, strict=True):
@@ -39,7 +39,7 @@ class Map:
         return steered.to(dtype)
 
     def clone(self) -> Map:
-        """A copy that later steps do not touch."""
+        """A copy that later steps do not change."""
         return Map(self.parts.clone(), self.domain)
 
 
@@ -47,7 +47,7 @@ class Map:
 def row_slopes(
     head: Head, rows: Float[Tensor, "tokens dim"], targets: Int[Tensor, " tokens"]
 ) -> Float[Tensor, "tokens dim"]:
-    """Gradient of each target's NLL in its row: ``(p - onehot(target)) E``, in the head's dtype.
+    """The gradient of each target's NLL by its row: ``(p - onehot(target)) E``.
 
     Scores and probabilities are written into the same two buffers chunk after chunk: on a CPU,
     fresh memory for them costs more than the arithmetic.
@@ -71,7 +71,7 @@ def row_slopes(
 
 
 def mean_nll(head: Head, states: States, learned: Map | None) -> float:
-    """Weighted mean NLL in nats a token, each text at its own labels; None is the base model."""
+    """The weighted mean NLL in nats per token, each text at its labels; None: the base model."""
     dtype = head.weight.dtype
     total = weight = 0.0
     for block in states.blocks():
@@ -85,7 +85,7 @@ def mean_nll(head: Head, states: States, learned: Map | None) -> float:
 
 @torch.no_grad()
 def gradient(head: Head, states: States, learned: Map) -> Float[Tensor, "parts dim dim"]:
-    """Gradient of the weighted mean NLL of `states` in each matrix."""
+    """The gradient of the weighted mean NLL of `states` by each matrix."""
     dtype = head.weight.dtype
     total = torch.zeros_like(learned.parts)
     weight = states.weights.new_zeros(1)

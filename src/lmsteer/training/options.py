@@ -1,90 +1,215 @@
-"""What a training is told, and which options go together."""
+"""The options of training, each declared once, and which of them go together."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
-
-from torch import nn
+# No `from __future__ import annotations`: the declarations are read when the program runs.
+from os import PathLike
+from typing import Annotated, Literal, get_args
 
 from ..errors import InputError
-from ..model import sample_digest
-from ..states import Keep, Progress
+from ..states import Check, JobOptions, Option, Options, among, at_least
 from ..steer import REACHES, SITES, Reach, Site, Steer
-from ..text import Example, Weight, digest_of
+from ..text import Weight
 
-Solver = Literal["convex", "cached", "paper"]
-SOLVERS: tuple[Solver, ...] = get_args(Solver)
+SolverName = Literal["convex", "cached", "paper"]
+SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What `train` is told; see there."""
+class TextOptions(JobOptions, total=False):
+    """The options of training that self-training takes too."""
 
-    rank: int | None = None
-    site: Site | str = "output"
-    solver: Solver | str = "convex"
-    seed: int = 0
-    fast: bool = True
-    domain: bool = True
-    weight: Weight | str = "token"
-    balance: bool = False
-    chat: bool = False
-    held_out: float = 0.1
-    salt: str = ""
-    max_length: int | None = None
-    steps: int | None = None
-    ridge: float | None = None
-    memory: float = 4.0
-    folder: Path | None = None
-    resume: bool = False
-    progress: Progress | None = None
-    start: Steer | None = None
-    where: Reach | str = "all"
-    checkpointing: bool = False
+    rank: Annotated[
+        int | None,
+        Option(
+            None,
+            "The number of columns of P and Q to keep, from 1 to dim, in both parts. By default, "
+            "for each part, the fewest (of 4, 8, 16, ..., dim) that stay within 0.002 nats per "
+            "token of the best of those tried on the held-out texts; all of them where nothing is "
+            "held out, and for the solvers other than convex; 32 at the input site.",
+            recorded=False,  # the record says what was kept
+        ),
+    ]
+    fast: Annotated[
+        bool,
+        Option(
+            True,
+            "Compute in bf16 where the hardware multiplies it natively (the numbers in the record "
+            "are always computed in float32). This is several times faster, but it turns "
+            "differences in the last bits into visible ones: with another number of processes the "
+            "steer differs by about 0.5% and its held-out NLL by about 1e-4. Without it everything "
+            "is float32, and the steer is the same to 1e-4.",
+        ),
+    ]
+    domain: Annotated[
+        bool,
+        Option(
+            True, "Learn the domain part too: what all the texts share, whatever their label is."
+        ),
+    ]
+    weight: Annotated[
+        Weight | str,
+        Option(
+            "token",
+            '"token": every target token counts the same. "text": every text counts the same.',
+            among(get_args(Weight)),
+        ),
+    ]
+    balance: Annotated[
+        bool, Option(False, "Give the texts above 0 and those below 0 the same total weight.")
+    ]
+    held_out: Annotated[
+        float,
+        Option(
+            0.1,
+            "The share of the different texts that is held out, to decide when to stop and to "
+            "report on, from 0 to below 1. Texts of each sign of the label are always learned "
+            "from, and held out too wherever there are two different ones of that sign.",
+            Check("in [0, 1)", lambda value: 0 <= value < 1),
+            recorded=False,  # the record says which texts were held out
+        ),
+    ]
+    salt: Annotated[str, Option("", "A word that decides which texts are held out.")]
+    max_length: Annotated[
+        int | None,
+        Option(
+            None,
+            "The number of tokens that longer texts are cut to. By default it is the model's "
+            "context, but at most 1024 (256 for the solver paper).",
+            at_least(1),
+        ),
+    ]
+    ridge: Annotated[
+        float | None,
+        Option(
+            None,
+            "The strength of the penalty on the map, for the solver convex: a number above 0, in "
+            "units of the mean curvature. By default it is chosen on the held-out texts where "
+            "there are fewer than 65,536 tokens, and is 1e5 / tokens otherwise.",
+            Check("above 0", lambda value: value > 0),
+        ),
+    ]
+    memory: Annotated[
+        float,
+        Option(
+            4.0,
+            "How many GiB of hidden states are held in memory; if there are more, they go to a "
+            "temporary file.",
+            decides=False,
+            recorded=False,
+        ),
+    ]
 
-    def __post_init__(self) -> None:
-        if self.site not in SITES:
-            raise InputError(f"site must be one of {SITES}, was: {self.site!r}")
-        if self.site == "input":
-            self._check_inputs()
-        elif self.where != "all" or self.checkpointing:
-            raise InputError(
-                'where="prompt" and checkpointing= go with site="input": at the output site the '
-                "trunk is read once and has no gradient, and what the prompt's states score is "
-                "the prompt itself"
-            )
-        if self.solver not in SOLVERS:
-            raise InputError(f"solver must be one of {SOLVERS}, was: {self.solver!r}")
-        if self.start is not None and self.solver != "convex":
-            raise InputError(f'start= goes with solver="convex", was: {self.solver!r}')
-        if self.ridge is not None and (self.solver != "convex" or not self.ridge > 0):
-            raise InputError(f'ridge= is above 0 and goes with solver="convex", was: {self.ridge}')
-        if self.resume and (self.folder is None or self.solver == "paper"):
-            raise InputError(
-                'resume= goes on with what folder= holds, for the solvers "convex" and "cached"; '
-                f"here folder was {str(self.folder)!r}, solver {self.solver!r}"
-            )
 
-    def _check_inputs(self) -> None:
-        if self.where not in REACHES:
-            raise InputError(f'where must be "all" or "prompt", was: {self.where!r}')
-        if self.solver != "convex" or self.folder is not None:
+class TrainOptions(TextOptions, total=False):
+    """The options of training."""
+
+    site: Annotated[
+        Site | str,
+        Option(
+            "output",
+            'Where the steer acts. "output": on the hidden states that the head reads, the '
+            'paper\'s LM-Steer. "input": on the input embeddings (Input-Steer), learned by '
+            "gradients through the frozen trunk; this changes how text is read, and `solver`, "
+            "`memory` and `folder` do not apply.",
+            among(SITES),
+        ),
+    ]
+    solver: Annotated[
+        SolverName | str,
+        Option(
+            "convex",
+            'How the map is learned. "convex": second-order steps on cached states, which give the '
+            'same steer for the same texts in any order. "cached": Adam on the same states. '
+            '"paper": the official recipe.',
+            among(SOLVERS),
+        ),
+    ]
+    chat: Annotated[
+        bool,
+        Option(
+            False,
+            "The model is a chat model: each prompt is put into the tokenizer's chat template as a "
+            "user's turn, and the text is the answer, the only part that is learned from.",
+        ),
+    ]
+    steps: Annotated[
+        int | None,
+        Option(
+            None,
+            "The largest number of optimiser steps. By default each solver has its own.",
+            at_least(1),
+        ),
+    ]
+    folder: Annotated[
+        str | PathLike[str] | None,
+        Option(
+            None,
+            "A folder to keep the hidden states in as they are read, so that an interrupted "
+            "training can be resumed (a kill loses at most 16 batches). The caller deletes it.",
+            decides=False,
+            recorded=False,
+        ),
+    ]
+    resume: Annotated[
+        bool,
+        Option(False, "Go on with what `folder` holds.", decides=False, recorded=False),
+    ]
+    start: Annotated[
+        Steer | None,
+        Option(
+            None,
+            "A steer of this model to begin with, which also decides where the texts say little. "
+            "It is for the solver convex and for the input site. By default training begins with "
+            "the unsteered model.",
+            recorded=False,
+        ),
+    ]
+    where: Annotated[
+        Reach | str,
+        Option(
+            "all",
+            'The positions that are steered, at the input site. "all": every position. "prompt": '
+            "the prompts of the examples alone; the loss is on the texts after them, as always. "
+            "`Steer.where` keeps this, so that `attach` and `generate` then steer prompts alone, "
+            "unless another `where` is given.",
+        ),
+    ]
+    checkpointing: Annotated[
+        bool,
+        Option(
+            False,
+            "Compute activations twice instead of holding them in memory, at the input site: less "
+            "memory, a third more time.",
+            decides=False,
+            recorded=False,
+        ),
+    ]
+
+
+OPTIONS = Options(TrainOptions)
+
+
+def check_together(options: TrainOptions) -> None:
+    """Raise InputError for options that do not go together."""
+    solver, where, folder = options["solver"], options["where"], options["folder"]
+    if options["site"] == "input":
+        if where not in REACHES:
+            raise InputError(f'where must be "all" or "prompt", was: {where!r}')
+        if solver != "convex" or folder is not None:
             raise InputError(
                 'site="input" has a solver of its own (Adam through the trunk) and nothing to '
-                "keep in a folder: leave solver=, folder= and resume= out"
+                "keep in a folder: leave out solver=, folder= and resume="
             )
-
-    def keep(self, model: nn.Module, examples: Sequence[Example], max_length: int) -> Keep:
-        """Where the pass lies, and what it depends on."""
-        told = "solver rank seed fast domain weight balance chat held_out salt steps ridge".split()
-        key = {
-            "model": sample_digest(model),
-            "texts": digest_of(examples),
-            **{name: getattr(self, name) for name in told},
-            "start": None if self.start is None else self.start.digest,
-            "max_length": max_length,
-        }
-        return Keep(self.memory, self.folder, self.resume, key)
+    elif where != "all" or options["checkpointing"]:
+        raise InputError(
+            'where="prompt" and checkpointing= go with site="input": at the output site the '
+            "trunk is read once and has no gradient, and what the prompt's states predict is "
+            "the prompt itself"
+        )
+    if options["start"] is not None and solver != "convex":
+        raise InputError(f'start= goes with solver="convex", was: {solver!r}')
+    if options["ridge"] is not None and solver != "convex":
+        raise InputError(f'ridge= goes with solver="convex", was: {solver!r}')
+    if options["resume"] and (folder is None or solver == "paper"):
+        raise InputError(
+            'resume= goes on with what folder= holds, for the solvers "convex" and "cached"; '
+            f"here folder was {str(folder)!r} and solver was {solver!r}"
+        )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ...model import autocast, evaluating, input_device
+from ...model import autocast, evaluating, input_device, learning
 from ...states import Progress, target_losses
 from ...text import (
     Batch,
@@ -17,10 +16,11 @@ from ...text import (
     Example,
     batch_texts,
     encode,
-    mixed_batches,
+    endless_batches,
     pad_batch,
     split_held_out,
 )
+from ...training import by_gradient, descend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -70,51 +70,46 @@ def finetune(
         Held-out loss before and after each pass, in nats a target token (or a text).
     """
     encoded = encode(tokenizer, examples, max_length=MAX_LENGTH)
-    kept, held_out = split_held_out([examples[i] for i in encoded.source], 0.1)
+    kept, tested = split_held_out([examples[i] for i in encoded.source], 0.1)
+    held_out = encoded.only(tested)
     device = input_device(model)
-    asked = {p: p.requires_grad for p in model.parameters()}
-    wanted = set(parameters)
-    for parameter in asked:
-        parameter.requires_grad_(parameter in wanted)
     optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.0)
-    total = passes * -(-len(kept) // BATCH)
+    each = -(-len(kept) // BATCH)
+    total = passes * each
     warm = max(1, round(WARM_UP * total))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warm, (total - step) / max(1, total - warm))
     )
-    shuffler = random.Random(seed)
-    with evaluating(model):
-        course = [_mean(model, encoded.only(held_out), loss)] if held_out else []
-        best = [p.detach().clone() for p in parameters]
-        try:
-            for done in range(passes):
-                batches = mixed_batches(encoded, kept, BATCH, shuffler)
-                for number, texts in enumerate(batches):
-                    optimiser.zero_grad()
-                    chosen = encoded.only(texts)
-                    mass = int(chosen.target_counts.sum()) if per == "token" else len(texts)
-                    for part in batch_texts(chosen, TOKENS_AT_ONCE):
-                        with autocast(device, True):
-                            losses = loss(model, pad_batch(chosen, part))
-                        (losses.sum() / mass).backward()
-                    nn.utils.clip_grad_norm_(parameters, 1.0)
-                    optimiser.step()
-                    schedule.step()
-                    if progress:
-                        seen = min((number + 1) * BATCH, len(kept))
-                        progress(stage, done * len(kept) + seen, passes * len(kept))
-                if held_out:
-                    course.append(_mean(model, encoded.only(held_out), loss))
-                if not held_out or course[-1] <= min(course):
-                    best = [p.detach().clone() for p in parameters]
-            with torch.no_grad():
-                for parameter, value in zip(parameters, best, strict=True):
-                    parameter.copy_(value)
-        finally:
-            for parameter, wish in asked.items():
-                parameter.requires_grad_(wish)
-                parameter.grad = None
-    return course
+    batches = endless_batches(encoded, kept, BATCH, seed)
+
+    def gradient(step: int) -> None:
+        texts = next(batches)
+        chosen = encoded.only(texts)
+        mass = int(chosen.target_counts.sum()) if per == "token" else len(texts)
+        for part in batch_texts(chosen, TOKENS_AT_ONCE):
+            with autocast(device, True):
+                losses = loss(model, pad_batch(chosen, part))
+            (losses.sum() / mass).backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+
+    def told(stage: str, done: int, total: int) -> None:
+        if progress:
+            before, within = divmod(done - 1, each)
+            seen = min((within + 1) * BATCH, len(kept))
+            progress(stage, before * len(kept) + seen, passes * len(kept))
+
+    with evaluating(model), learning(model, parameters):
+        went = descend(
+            parameters,
+            by_gradient(optimiser, gradient, schedule),
+            total,
+            judge=(lambda: _mean(model, held_out, loss)) if tested else None,
+            every=each,
+            look_first=True,
+            stage=stage,
+            progress=told,
+        )
+    return [nll for _, _, nll in went.course]
 
 
 @torch.no_grad()

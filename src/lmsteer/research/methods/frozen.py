@@ -12,6 +12,7 @@ from torch import Tensor
 from ...model import Head, read_head
 from ...states import Progress, States, read_states
 from ...text import Example, encode, split_held_out
+from ...training import by_gradient, descend, warmed_up
 from .finetune import MAX_LENGTH
 
 if TYPE_CHECKING:
@@ -86,31 +87,28 @@ def minimise(
     """
     head, count = frozen.head.fast(), len(frozen.states)
     total = max(1, epochs * -(-count // BATCH_TOKENS))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: min(1.0, (step + 1) / WARM_UP) * (1 - step / total)
-    )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    course = [] if frozen.held_out is None else [mean_loss(head, frozen.held_out, loss)]
-    best = parameter.detach().clone()
     parameter.requires_grad_()
-    for step in range(total):
+
+    def gradient(step: int) -> None:
         places = torch.arange(step * BATCH_TOKENS, (step + 1) * BATCH_TOKENS) % count
         batch = frozen.states.take(order[places[:count]])
         parameter.grad = adjust(_slope(head, batch, parameter, loss))
-        optimiser.step()
-        schedule.step()
-        if progress:
-            progress(stage, step + 1, total)
-        looks = step + 1 == total or (step + 1) % max(1, total // EVALUATIONS) == 0
-        if frozen.held_out is not None and looks:
-            course.append(mean_loss(head, frozen.held_out, loss))
-            if course[-1] <= min(course):
-                best = parameter.detach().clone()
+
+    held_out = frozen.held_out
+    went = descend(
+        [parameter],
+        by_gradient(optimiser, gradient, warmed_up(optimiser, total, WARM_UP)),
+        total,
+        judge=None if held_out is None else lambda: mean_loss(head, held_out, loss),
+        every=max(1, total // EVALUATIONS),
+        look_first=True,
+        stage=stage,
+        progress=progress,
+    )
     parameter.requires_grad_(False)
     parameter.grad = None
-    if frozen.held_out is not None:
-        parameter.copy_(best)
-    return course
+    return [nll for _, _, nll in went.course]
 
 
 def _slope(head: Head, batch: States, parameter: Tensor, loss: Loss) -> Tensor:

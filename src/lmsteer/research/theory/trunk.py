@@ -12,6 +12,7 @@ from torch import nn
 
 from ...model import read_head, read_hidden
 from ...states import Progress
+from ...training import by_gradient, descend
 from .contexts import Contexts
 from .hmm import Array, Hmm
 
@@ -100,16 +101,15 @@ def train_trunk(
     draw = np.random.default_rng(seed)
     optimiser = torch.optim.Adam(model.parameters(), lr=_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _RATE, total_steps=steps)
-    for step in range(steps):
+
+    def gradient(step: int) -> None:
         ids = trunk._ids(language.sample(TEXTS_A_STEP, length, draw))
         scores = model(input_ids=ids[:, :-1]).logits
-        loss = nn.functional.cross_entropy(scores.flatten(0, 1), ids[:, 1:].flatten())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if progress:
-            progress("trunk", step + 1, steps)
+        nn.functional.cross_entropy(scores.flatten(0, 1), ids[:, 1:].flatten()).backward()
+
+    parameters = list(model.parameters())
+    move = by_gradient(optimiser, gradient, schedule)
+    descend(parameters, move, steps, stage="trunk", progress=progress)
     model.eval().requires_grad_(False)
     return trunk
 

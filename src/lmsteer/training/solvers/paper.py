@@ -1,26 +1,28 @@
 """The official recipe (github.com/Glaciohound/LM-Steer), as the reference and the baseline.
 
-What is kept: epsilon_0, rank 1000 whatever the dimension, init, Adam and its rate, 1,000 steps of
-32 random texts padded to the longest, the penalty on both factors, the trunk recomputed at every
-step, the dummy steer at strength 1. What is mended: pads are not in the loss, and the model's own
-head runs (its bias, scale and soft-cap count).
+As in the official code: epsilon_0, rank 1000 whatever the dimension is, the initial values, Adam
+and its rate, 1,000 steps of 32 random texts padded to the longest, the penalty on both factors, the
+trunk recomputed at every step, the dummy steer at strength 1. Corrected: pads are not in the loss,
+and the model's own head runs (with its bias, scale and soft-cap).
 """
 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..model import Head, evaluating, input_device, read_hidden
-from ..states import Progress, States
-from ..text import Encoded, pad_batch
-from .objective import Map, mean_nll
+from ...model import Head, evaluating, input_device, read_hidden
+from ...states import Progress, States, read_states
+from ...text import Encoded, pad_batch
+from ..descent import by_gradient, descend
+from ..objective import Map, mean_nll
+from .problem import Fitted, Problem, choose_judges
+from .ranks import finish
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,28 @@ class Recipe:
 RECIPE = Recipe()
 
 
-def fit_paper(
+def fit_paper(problem: Problem) -> Fitted:
+    """Learn by the official recipe, always in float32."""
+    options, head = problem.options, problem.head
+    held_out = None
+    if problem.tested:
+        held_out = read_states(problem.model, problem.encoded.only(problem.tested))
+    learned, course = follow(
+        problem.model,
+        head,
+        problem.encoded,
+        problem.kept,
+        choose_judges(held_out),
+        domain=options["domain"],
+        steps=options["steps"],
+        seed=options["seed"],
+        progress=options["progress"],
+    )
+    whole = finish(problem, learned, head, held_out, course)
+    return replace(whole, record={**whole.record, "fast": False})
+
+
+def follow(
     model: nn.Module,
     head: Head,
     encoded: Encoded,
@@ -55,11 +78,11 @@ def fit_paper(
     recipe: Recipe = RECIPE,
     shuffle: bool = True,
 ) -> tuple[Map, dict[str, Any]]:
-    """Run the official recipe; without `shuffle`, on the texts in the order they are given in.
+    """Follow the official recipe; without `shuffle`, on the texts in the order they are given in.
 
     Returns:
-        The map in our units (epsilon_0 folded in, so strength 1 is the paper's 1 epsilon_0), and
-        the course: ``[seconds of training alone, step, held-out NLL]``.
+        The map in our units (epsilon_0 is multiplied in, so strength 1 is the paper's
+        1 epsilon_0), and the course: ``[seconds of training alone, step, held-out NLL]``.
     """
     total = steps or recipe.steps
     device = head.weight.device
@@ -72,23 +95,26 @@ def fit_paper(
     first, second = (factor.requires_grad_() for factor in factors)
     optimiser = torch.optim.Adam([first, second], lr=recipe.lr)
     texts = _batches(kept, recipe.batch, seed, shuffle)
-    course: list[list[float]] = []
-    seconds = 0.0
+
+    def slope(step: int) -> None:
+        _loss(model, head, encoded, next(texts), first, second, recipe).backward()
+
+    def judge() -> float:
+        assert held_out is not None
+        return mean_nll(head, held_out, _map(first, second, recipe, domain))
+
     with evaluating(model):
-        for step in range(total):
-            begun = time.perf_counter()
-            loss = _loss(model, head, encoded, next(texts), first, second, recipe)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            seconds += time.perf_counter() - begun
-            if progress:
-                progress("fit", step + 1, total)
-            last = step + 1 == total
-            if held_out is not None and ((step + 1) % recipe.evaluate_every == 0 or last):
-                nll = mean_nll(head, held_out, _map(first, second, recipe, domain))
-                course.append([round(seconds, 3), step + 1, nll])
-    return _map(first, second, recipe, domain), {"steps": total, "held_out_nll": course}
+        went = descend(
+            [first, second],
+            by_gradient(optimiser, slope),
+            total,
+            judge=None if held_out is None else judge,
+            every=recipe.evaluate_every,
+            keep_best=False,
+            progress=progress,
+        )
+    course = {"steps": went.steps, "held_out_nll": went.course}
+    return _map(first, second, recipe, domain), course
 
 
 def _loss(
