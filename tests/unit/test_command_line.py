@@ -4,12 +4,19 @@ import inspect
 import re
 import shlex
 from collections import defaultdict
+from typing import Annotated, Any
 
 import pytest
+import typer
 from command_tree import PROGRAM, commands, parse
+from typer.testing import CliRunner
 
 from lmsteer.cli import options, steers
+from lmsteer.cli.declared import takes
+from lmsteer.cli.train import NOT_HERE
 from lmsteer.errors import InputError, NotFoundError
+from lmsteer.states.options import Option, Options, at_least
+from lmsteer.training.options import OPTIONS, TrainOptions
 
 COMMANDS = dict(commands())
 EXAMPLE = re.compile(r"Example:\s+(lmsteer .*)")
@@ -118,3 +125,33 @@ def test_a_shipped_steer_is_found_by_the_name_of_its_model_or_by_the_model(bundl
     assert steers.find_steer("sentiment.domain", "bundled").digest == by_name.domain.digest
     with pytest.raises(NotFoundError, match="for the model 'gpt2'"):
         steers.find_steer("sentiment", "gpt2")
+
+
+def test_an_option_of_training_is_declared_once_and_reaches_the_command_line():
+    """What CONTRIBUTING shows: one line more among the declared options, and nothing else."""
+
+    class More(TrainOptions, total=False):
+        warmth: Annotated[float, Option(0.0, "How `warm` the steer is, from 0.", at_least(0))]
+        gentle: Annotated[bool, Option(True, "Whether it is gentle.")]
+
+    given = {}
+
+    @takes(Options(More), without=NOT_HERE)
+    def command(out: str, **options: Any) -> None:
+        given.update(options)
+
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, ["x", "--warmth", "2", "--no-gentle", "--rank", "3"])
+    assert done.exit_code == 0, done.output
+    assert (given["warmth"], given["gentle"], given["rank"]) == (2.0, False, 3)
+    assert "How warm the steer is" in CliRunner().invoke(app, ["--help"]).output
+    assert set(given) == set(Options(More)) - set(NOT_HERE)
+
+
+def test_train_takes_every_option_that_training_declares():
+    taken = {parameter.name for parameter in COMMANDS["train"].params}
+    assert set(OPTIONS) - set(NOT_HERE) <= taken
+    for parameter in COMMANDS["train"].params:
+        if parameter.name in OPTIONS and parameter.name not in NOT_HERE:
+            assert parameter.default == OPTIONS[parameter.name].default, parameter.name

@@ -13,11 +13,12 @@ from ..errors import InputError
 from ..steer import Steer, check_name, name_of_folder
 from ..storage import check_writable, measured, working
 from ..text import read_examples
+from ..training import OPTIONS
+from .declared import takes
 from .display import err, escape, print_json
 from .opening import open_model
 from .options import (
     MODEL,
-    SEED,
     Calibrate,
     Chat,
     Device,
@@ -35,7 +36,11 @@ from .options import (
 )
 from .training import describe, fit_steers, folders_of, for_self_training
 
+# What a command line cannot give, and --resume, which here goes with --out.
+NOT_HERE = ("progress", "folder", "start", "resume")
 
+
+@takes(OPTIONS, without=NOT_HERE, rank=Rank, seed=Seed, chat=Chat, where=Where)
 def train(
     data: Annotated[
         str,
@@ -68,54 +73,7 @@ def train(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a data set of the Hub.")] = "train",
-    solver: Annotated[
-        str,
-        typer.Option(
-            help="How the map is found: convex; cached (Adam on stored states); or paper (the "
-            "official recipe)."
-        ),
-    ] = "convex",
-    site: Annotated[
-        str,
-        typer.Option(
-            help="Where the map acts: output, before the head; or input, on the word embeddings, "
-            "which changes how text is read and takes gradients through the model."
-        ),
-    ] = "output",
-    where: Where = "all",
-    checkpointing: Annotated[
-        bool,
-        typer.Option(
-            "--checkpointing", help="At the input site: use less memory and a third more time."
-        ),
-    ] = False,
-    rank: Rank = None,
-    steps: Annotated[
-        int | None, typer.Option(help="How many steps the optimiser takes at most.")
-    ] = None,
-    weight: Annotated[
-        str, typer.Option(help="What counts the same in the loss: each token, or each text.")
-    ] = "token",
-    balance: Annotated[
-        bool, typer.Option("--balance", help="Count both classes the same, whatever their sizes.")
-    ] = False,
-    chat: Chat = False,
-    domain: Annotated[
-        bool,
-        typer.Option(help="Learn what all texts share as a part of its own, the domain part."),
-    ] = True,
     calibrate: Calibrate = True,
-    seed: Seed = SEED,
-    held_out: Annotated[
-        float,
-        typer.Option(help="Which share of the texts is held out, to stop by and to report on."),
-    ] = 0.1,
-    memory: Annotated[
-        float,
-        typer.Option(
-            help="How many GiB of hidden states are kept in memory where no file can be written."
-        ),
-    ] = 4.0,
     self_train: Annotated[
         bool,
         typer.Option(
@@ -140,14 +98,11 @@ def train(
             "--resume", help="Go on with a training to the same --out that was interrupted."
         ),
     ] = False,
-    fast: Annotated[
-        bool,
-        typer.Option(help="Compute in bf16 where the hardware has it, or in float32 throughout."),
-    ] = True,
     device: Device = None,
     dtype: Dtype = None,
     force: Force = False,
     json_: Json = False,
+    **options: Any,
 ) -> None:
     """Learn a steer from labelled texts: one text per row, with a label from -1 to 1.
 
@@ -184,24 +139,10 @@ def train(
         )
         network, tokenizer = open_model(model, device=device, dtype=dtype)
         work = several.enter_context(working(out_folder, owner=processes.rank == 0))
-        options: dict[str, Any] = {
-            "rank": rank,
-            "seed": seed,
-            "fast": fast,
-            "solver": solver,
-            "domain": domain,
-            "weight": weight,
-            "balance": balance,
-            "chat": chat,
-            "held_out": held_out,
-            "steps": steps,
-            "memory": memory,
+        options |= {
             "resume": resume,
             # The input site has no pass to keep: its trunk runs at every step.
-            "folder": work if site == "output" else None,
-            "site": site,
-            "where": where,
-            "checkpointing": checkpointing,
+            "folder": work if options["site"] == "output" else None,
             # One process is enough to measure and to write.
             "calibrate": calibrate and processes.rank == 0,
         }

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InputError
 from ..steer import Steer, check_name, read_provenance, unique_file_names
+from ..training import OPTIONS as TRAINING
 from .display import err, progress_bars
 
 
@@ -66,14 +67,13 @@ def for_self_training(options: Mapping[str, Any], judge: str | None, texts: int)
     """
     from ..metrics import load_scorer
     from ..recipes import OPTIONS
-    from ..training import OPTIONS as TRAINING
 
     for name, option in TRAINING.items():
-        # `folder` is this program's own choice.
-        others = name in options and name not in OPTIONS and name != "folder"
-        if others and options[name] != option.default:
-            raise InputError(f"--self-train does not go with --{name}")
-    kept = {name: options[name] for name in (*OPTIONS, "seed", "calibrate") if name in options}
+        if name in OPTIONS or name == "folder":
+            continue  # the folder is ours: self-training keeps nothing
+        if options.get(name, option.default) != option.default:
+            raise InputError(f"--self-train does not go with --{name.replace('_', '-')}")
+    kept = {name: options[name] for name in (*OPTIONS, "calibrate") if name in options}
     return {**kept, "judge": load_scorer(judge) if judge else None, "texts": texts}
 
 
