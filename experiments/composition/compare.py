@@ -69,7 +69,7 @@ def main() -> None:
                 row = {
                     "model": name,
                     "mix": f"{a} {x:+d}, {b} {y:+d}",
-                    "cosine": lmsteer.interference(steers[a], steers[b]),
+                    "cosine": lmsteer.steer.interference(steers[a], steers[b]),
                     "sum from base": kl(head, hidden, total, torch.zeros_like(total)),
                     "product from sum": kl(head, hidden, product, total),
                     "other order": kl(head, hidden, product, other),

@@ -58,7 +58,7 @@ def main() -> None:
             row = measure(model, tokenizer, records, scorers)
             rows.append({STYLES[0]: a, STYLES[1]: b, "figures": {k: row[k] for k in SHOWN}})
             print(a, b, {k: str(row[k]) for k in SHOWN}, flush=True)
-    cosine = lmsteer.interference(one, other)
+    cosine = lmsteer.steer.interference(one, other)
     facts = setting.facts(args, prompts=len(prompts), samples=args.samples, cosine=f"{cosine:+.4f}")
     name = setting.stem(args, "composition")
     setting.keep(name, {"facts": facts, "rows": rows})

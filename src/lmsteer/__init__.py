@@ -19,13 +19,9 @@ from .model import attach as attach
 from .model import load_model as load_model
 from .model import merge as merge
 from .recipes import calibrate as calibrate
-from .recipes import self_train as self_train
 from .recipes import train as train
-from .recipes import train_jointly as train_jointly
 from .steer import Steer as Steer
 from .steer import compose as compose
-from .steer import interference as interference
-from .storage import import_official as import_official
 from .storage import load_steer as load_steer
 from .text import Example as Example
 from .text import read_examples as read_examples
@@ -45,16 +41,12 @@ __all__ = [
     "calibrate",
     "compose",
     "generate",
-    "import_official",
-    "interference",
     "load_model",
     "load_steer",
     "merge",
     "read_examples",
     "read_prompts",
-    "self_train",
     "stream",
     "train",
-    "train_jointly",
     "transfer",
 ]

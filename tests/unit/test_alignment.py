@@ -72,7 +72,7 @@ def test_to_itself_a_steer_stays_what_it_is(tokenizer, steer, form):
         carried = lmsteer.transfer(pair, pair, steer, form=form, texts=TEXTS, calibrate=False)
     for one, other in ((steer, carried), (steer.domain, carried.domain)):
         # The ridge is chosen on held-out rows, so that the map is the identity up to a little.
-        assert lmsteer.interference(one, other) > 0.98
+        assert lmsteer.steer.interference(one, other) > 0.98
     assert carried.record["transfer"]["scaled_by"] == pytest.approx(1, abs=0.1)
     assert carried.record["transfer"]["shared_words"] >= 95
 
@@ -138,7 +138,7 @@ def test_refining_begins_at_the_carried_steer(tokenizer, examples, steer):
         refined = lmsteer.transfer(pair, pair, steer, examples=examples, **options)
     assert refined.record["transfer"]["refined_on"] == len(examples)
     # Forty short texts say little beside the carried steer, and something all the same.
-    assert lmsteer.interference(carried, refined) > 0.9
+    assert lmsteer.steer.interference(carried, refined) > 0.9
     assert not torch.allclose(refined.matrix(), carried.matrix(), atol=1e-5)
     fresh = lmsteer.train(*pair, examples, calibrate=False)
     assert not torch.allclose(refined.matrix(), fresh.matrix())
@@ -149,8 +149,8 @@ def test_training_begins_where_it_is_told(tokenizer, examples):
     options = {"calibrate": False, "rank": 32, "steps": 1}
     steer = lmsteer.Steer(torch.randn(32, 4) * 3, torch.randn(32, 4) * 3)
     near = lmsteer.train(*pair, examples, start=steer, **options)
-    assert lmsteer.interference(near, steer) > 0.9
-    assert lmsteer.interference(lmsteer.train(*pair, examples, **options), steer) < 0.3
+    assert lmsteer.steer.interference(near, steer) > 0.9
+    assert lmsteer.steer.interference(lmsteer.train(*pair, examples, **options), steer) < 0.3
     first = lmsteer.train(*pair, examples, calibrate=False, rank=32)
     again = lmsteer.train(*pair, examples, calibrate=False, rank=32, start=first)
     assert again.record["held_out"]["nll"] <= first.record["held_out"]["nll"] + 1e-3

@@ -263,7 +263,7 @@ def test_official_offsets(tmp_path, llama):
         assert torch.allclose(llama(IDS).logits, truth, atol=1e-4)
     assert torch.equal(method.domain, 2e-3 * offsets[1])
     with pytest.raises(UnsupportedError, match="SWB.from_official"):
-        lmsteer.import_official(tmp_path / "swb.pt")
+        lmsteer.storage.import_official(tmp_path / "swb.pt")
     with pytest.raises(InputError, match="0 to 1, not 2"):
         SWB.from_official(tmp_path / "swb.pt", steer=2)
     projectors = {"projector1": torch.ones(1, 4, 2), "projector2": torch.ones(1, 4, 2)}

@@ -60,8 +60,8 @@ def test_a_product_is_one_map_after_the_other(llama, steers):
 def test_interference_is_the_cosine_of_the_maps(steers):
     a, b, _ = steers
     truth = torch.nn.functional.cosine_similarity(a.matrix().flatten(), b.matrix().flatten(), dim=0)
-    assert lmsteer.interference(a, b) == pytest.approx(float(truth), abs=1e-5)
-    assert lmsteer.interference(a, -3.0 * a) == pytest.approx(-1.0, abs=1e-5)
+    assert lmsteer.steer.interference(a, b) == pytest.approx(float(truth), abs=1e-5)
+    assert lmsteer.steer.interference(a, -3.0 * a) == pytest.approx(-1.0, abs=1e-5)
 
 
 def test_mistakes(steers):

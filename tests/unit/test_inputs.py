@@ -111,7 +111,7 @@ def test_training_begins_at_a_steer_and_is_repeatable(tokenizer, llama, examples
     one, other = (lmsteer.train(llama, tokenizer, examples, **options) for _ in range(2))
     torch.testing.assert_close(one.matrix(), other.matrix())
     on = lmsteer.train(llama, tokenizer, examples, start=one, **{**options, "steps": 1})
-    assert lmsteer.interference(on, one) > 0.8
+    assert lmsteer.steer.interference(on, one) > 0.8
 
 
 @pytest.mark.parametrize(

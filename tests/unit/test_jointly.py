@@ -24,7 +24,9 @@ def loss(model, tokenizer, steers, text):
 
 
 def test_two_styles_are_learned_together_and_kept_apart(llama, tokenizer, both):
-    taste, shout = lmsteer.train_jointly(llama, tokenizer, both, ["taste", "shout"], **OPTIONS)
+    taste, shout = lmsteer.recipes.train_jointly(
+        llama, tokenizer, both, ["taste", "shout"], **OPTIONS
+    )
     assert (taste.name, shout.name) == ("taste", "shout")
     assert torch.equal(taste.domain.matrix(), shout.domain.matrix())
     assert taste.record["data"]["positive"] == shout.record["data"]["positive"] == 40
@@ -41,7 +43,7 @@ def test_two_styles_are_learned_together_and_kept_apart(llama, tokenizer, both):
 def test_one_label_as_a_tuple_is_the_plain_training(llama, tokenizer, examples):
     plain = lmsteer.train(llama, tokenizer, examples, **OPTIONS)
     tuples = [lmsteer.Example(e.text, (e.label,)) for e in examples]
-    (same,) = lmsteer.train_jointly(llama, tokenizer, tuples, ["taste"], **OPTIONS)
+    (same,) = lmsteer.recipes.train_jointly(llama, tokenizer, tuples, ["taste"], **OPTIONS)
     assert torch.equal(plain.matrix(), same.matrix())
     assert plain.record["data"]["sha256"] == same.record["data"]["sha256"]
 
@@ -50,13 +52,13 @@ def test_mistakes(llama, tokenizer, examples, both):
     with pytest.raises(InputError, match="train_jointly"):
         lmsteer.train(llama, tokenizer, both)
     with pytest.raises(InputError, match="expected 2 labels per text"):
-        lmsteer.train_jointly(llama, tokenizer, examples, ["taste", "shout"])
+        lmsteer.recipes.train_jointly(llama, tokenizer, examples, ["taste", "shout"])
     with pytest.raises(InputError, match="for 'shout'"):
-        lmsteer.train_jointly(
+        lmsteer.recipes.train_jointly(
             llama, tokenizer, [e for e in both if e.label[1] == 1.0], ["taste", "shout"]
         )
     with pytest.raises(InputError, match="balance"):
-        lmsteer.train_jointly(llama, tokenizer, both, ["taste", "shout"], balance=True)
+        lmsteer.recipes.train_jointly(llama, tokenizer, both, ["taste", "shout"], balance=True)
     with pytest.raises(InputError, match="between -1 and 1"):
         lmsteer.Example("text", (0.0, 2.0))
 

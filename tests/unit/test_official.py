@@ -40,7 +40,7 @@ def official_logits(model, state, values):
 
 def test_logits_equal_the_official_formula(checkpoint, state):
     model = build("gpt2")
-    steer = lmsteer.import_official(checkpoint, model=model, steer=0, dummy=1)
+    steer = lmsteer.storage.import_official(checkpoint, model=model, steer=0, dummy=1)
     assert steer.name == "sentiment"
     assert steer.record["official"]["model_name"] == "gpt2-large"
     for value in (5.0, -5.0):
@@ -55,7 +55,7 @@ def test_logits_equal_the_official_formula(checkpoint, state):
 
 
 def test_without_a_dummy_there_is_no_domain(checkpoint):
-    assert lmsteer.import_official(checkpoint, steer=1).domain is None
+    assert lmsteer.storage.import_official(checkpoint, steer=1).domain is None
 
 
 class Evil:
@@ -71,7 +71,7 @@ def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path, state):
     for content in ([evil, state, 1], [argparse.Namespace(x=evil), state, 1]):
         torch.save(content, tmp_path / "evil.pt")
         with pytest.raises(ArtefactError, match="could run code"):
-            lmsteer.import_official(tmp_path / "evil.pt")
+            lmsteer.storage.import_official(tmp_path / "evil.pt")
         assert not (tmp_path / "was-here").exists()
 
 
@@ -80,22 +80,22 @@ def test_other_classes_and_mistakes_are_refused_with_a_reason(tmp_path, checkpoi
     for key, shape, why in (("add_vec", (2, 32), "adds one"), ("offset_vec", (2, 99), "blacklist")):
         torch.save([options, {key: torch.randn(shape)}, 1], tmp_path / "other.pt")
         with pytest.raises(UnsupportedError, match=why):
-            lmsteer.import_official(tmp_path / "other.pt")
+            lmsteer.storage.import_official(tmp_path / "other.pt")
     for content in (state, [options, {"weight": torch.ones(2)}, 1]):
         torch.save(content, tmp_path / "other.pt")
         with pytest.raises(ArtefactError, match="expected a checkpoint"):
-            lmsteer.import_official(tmp_path / "other.pt")
+            lmsteer.storage.import_official(tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no checkpoint at all")
     with pytest.raises(ArtefactError):
-        lmsteer.import_official(tmp_path / "text.pt")
+        lmsteer.storage.import_official(tmp_path / "text.pt")
     with pytest.raises(NotFoundError):
-        lmsteer.import_official(tmp_path / "none.pt")
+        lmsteer.storage.import_official(tmp_path / "none.pt")
     with pytest.raises(InputError, match="steers 0 to 1, was asked for 7"):
-        lmsteer.import_official(checkpoint, steer=7)
+        lmsteer.storage.import_official(checkpoint, steer=7)
     wide = build("llama-tied")
     wide.lm_head = torch.nn.Linear(48, 259, bias=False)
     with pytest.raises(InputError, match="width 32, this one has 48"):
-        lmsteer.import_official(checkpoint, model=wide)
+        lmsteer.storage.import_official(checkpoint, model=wide)
 
 
 def test_the_command(checkpoint, tmp_path, tokenizer):

@@ -17,8 +17,8 @@ from lmsteer.training import TrainOptions
 
 FUNCTIONS = {
     "train": lmsteer.train,
-    "train_jointly": lmsteer.train_jointly,
-    "self_train": lmsteer.self_train,
+    "train_jointly": lmsteer.recipes.train_jointly,
+    "self_train": lmsteer.recipes.self_train,
     "calibrate": lmsteer.calibrate,
     "generate": lmsteer.generate,
     "stream": lmsteer.stream,

@@ -20,7 +20,7 @@ OPTIONS = {"texts": 600, "max_new_tokens": 8, "calibrate": False}
 def test_the_style_of_the_judge_is_learned_and_the_model_left_alone(llama, tokenizer, examples):
     before = {k: v.clone() for k, v in llama.state_dict().items()}
     stages = set()
-    steer = lmsteer.self_train(
+    steer = lmsteer.recipes.self_train(
         llama,
         tokenizer,
         examples,
@@ -59,7 +59,7 @@ def test_the_style_of_the_judge_is_learned_and_the_model_left_alone(llama, token
 
 def test_the_same_seed_gives_the_same_steer(llama, tokenizer, examples):
     one, same, other = (
-        lmsteer.self_train(llama, tokenizer, examples, judge=early, seed=seed, **OPTIONS)
+        lmsteer.recipes.self_train(llama, tokenizer, examples, judge=early, seed=seed, **OPTIONS)
         for seed in (1, 1, 2)
     )
     digests = [s.record["data"]["sha256"] for s in (one, same, other)]
@@ -77,11 +77,11 @@ def test_a_classifier_of_examples_goes_by_the_signs(examples):
 
 def test_mistakes(llama, tokenizer, examples):
     with pytest.raises(InputError, match=r"self_train\(\) has no option 'site'"):
-        lmsteer.self_train(llama, tokenizer, examples, site="input")
+        lmsteer.recipes.self_train(llama, tokenizer, examples, site="input")
     with pytest.raises(InputError, match="texts must be at least 3"):
-        lmsteer.self_train(llama, tokenizer, examples, texts=2)
+        lmsteer.recipes.self_train(llama, tokenizer, examples, texts=2)
     with pytest.raises(InputError, match="the same score"):
-        lmsteer.self_train(
+        lmsteer.recipes.self_train(
             llama, tokenizer, examples, judge=lambda texts: np.zeros(len(texts)), **OPTIONS
         )
 
@@ -91,7 +91,7 @@ def test_as_a_method_it_evens_out_sides_and_writes_within_the_nucleus(
 ):
     texts = examples + [lmsteer.Example(f"{e.text} {e.text}", 1.0) for e in examples] * 2
     told = []
-    real = lmsteer.self_train
+    real = lmsteer.recipes.self_train
 
     def few(*given, **options):
         told.append(options)

@@ -157,7 +157,9 @@ def test_the_record_counts_what_was_held_out(llama, tokenizer, examples):
     both = [
         lmsteer.Example(e.text, (e.label, 0.0 if i % 2 else 1.0)) for i, e in enumerate(examples)
     ]
-    steers = lmsteer.train_jointly(llama, tokenizer, both, ["a", "b"], steps=2, calibrate=False)
+    steers = lmsteer.recipes.train_jointly(
+        llama, tokenizer, both, ["a", "b"], steps=2, calibrate=False
+    )
     first, second = (s.record["data"]["held_out"] for s in steers)
     assert first["positive"] >= 1 <= first["negative"]
     assert second["positive"] >= 1 <= second["neutral"]

@@ -78,7 +78,7 @@ def read_official_offsets(path: str | PathLike[str], number: int, dummy: int | N
     if found is None:
         raise InputError(
             f"{path} holds {', '.join(map(str, state))}, not offset_vec; a steer's checkpoint is "
-            "read by lmsteer.import_official"
+            "read by lmsteer.storage.import_official"
         )
     if found.ndim != 2:
         raise ArtefactError(
