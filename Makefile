@@ -31,7 +31,8 @@ test-slow: setup
 	$(BIN)/pytest -m slow
 
 test-survival: setup  # 2,000 saves that are ended by Ctrl-C, by a kill; two writers, 500 saves each
-	LMSTEER_ROUNDS=2000 $(BIN)/pytest -n 0 tests/unit/test_folders.py tests/unit/test_mutations.py
+	LMSTEER_ROUNDS=2000 $(BIN)/pytest -n 0 tests/unit/storage/test_folders.py \
+		tests/unit/storage/test_mutations.py
 
 test-lowest: setup  # the oldest transformers that is promised, in an environment of its own
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

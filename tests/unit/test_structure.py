@@ -103,6 +103,12 @@ def test_the_house_is_small_enough_to_walk():
                 assert lines <= MOST_LINES_OF_A_BODY, f"{name}.{node.name} has {lines} lines"
 
 
+def test_the_tests_of_a_room_are_in_a_folder_of_its_name():
+    for folder in Path(__file__).parent.iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            assert folder.name in FLOOR or folder.name == "experiments", folder
+
+
 def test_no_function_hides_a_module():
     for name in FILES:
         if name.endswith("__main__") or name.startswith("engines."):

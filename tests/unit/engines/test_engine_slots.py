@@ -105,7 +105,7 @@ def test_a_step_allocates_nothing_and_asks_the_device_nothing(steers):
         first = slots.steered(hidden, owners)
         again = slots.steered(hidden[:3], owners[:3])
         tokens = slots.owners(starts, owners[:3], 1, 5)
-        with pytest.raises(UnsupportedError, match="6 rows where it told of 3"):
+        with pytest.raises(UnsupportedError, match="6 rows and has announced 3"):
             slots.steered(hidden, owners[:3])
     assert seen.storages <= known | used
     assert not [n for n in seen.names if "item" in n or "_local_scalar" in n or "nonzero" in n]

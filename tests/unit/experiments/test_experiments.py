@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPTS = [p for room in ("experiments", "benchmarks") for p in (ROOT / room).rglob("*.py")]
 PAGES = [
     *SCRIPTS,

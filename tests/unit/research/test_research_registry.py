@@ -13,7 +13,7 @@ from lmsteer.research import methods
 from lmsteer.research.comparison import Settings, compare, method_names
 from lmsteer.research.methods import Method, load_methods
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = Settings(samples=1, tokens=2)
 
 
