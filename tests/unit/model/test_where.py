@@ -273,9 +273,9 @@ def test_the_command_line_says_so(capsys, folder, model, tmp_path):
     one("only").save(tmp_path / "only")
     one("out", where="all", site="output").save(tmp_path / "out")
     write = ("generate", "--model", folder, "--prompt", "it is", "--tokens", 3, "--json")
-    write += ("--steer", f"{tmp_path / 'only'}=1", "--steer", f"{tmp_path / 'out'}=0,1")
+    write += (f"{tmp_path / 'only'}=1", f"{tmp_path / 'out'}=0,1")
     code, out, err = run(capsys, *write)
-    assert (code, len(out.splitlines())) == (0, 2), err
+    assert (code, len(json.loads(out))) == (0, 2), err
     assert err.endswith("only steers the prompt alone, as it was trained to\n")
     code, out, err = run(capsys, *write, "--where", "all")
     assert (code, err) == (0, "")
