@@ -71,7 +71,7 @@ def wrong(texts):
 
 def test_a_callable_of_ones_own():
     assert load_scorer("test_scorers:half")(["a", "b"]).tolist() == [0.5, 0.5]
-    with pytest.raises(InputError, match="one finite number a text"):
+    with pytest.raises(InputError, match="one finite number per text"):
         load_scorer("test_scorers:wrong")(["a", "b"])
     with pytest.raises(NotFoundError, match="no scorer"):
         load_scorer("test_scorers:nosuch")
