@@ -72,7 +72,7 @@ def sweep(
     Example: lmsteer sweep sentiment --from -3 --to 3 --points 7 --count 20 --figure sweep.png
     """
     from ..figures import strength_figure
-    from ..metrics import load_scorer
+    from ..metrics import HARMS, load_scorer
 
     usual = (-5.0, 5.0, 11)
     alone = strengths_alone([steer], "a sweep", low=low, high=high, points=points, usual=usual)
@@ -85,7 +85,7 @@ def sweep(
         read_files(prompts or [NEUTRAL], count),
         [{found: strength} for strength in strengths],
         scorers,
-        worst=any("toxic" in name for name in scorers),
+        worst=not HARMS.isdisjoint(scorers),
         quiet=json_,
         tokens=tokens,
         samples=samples,

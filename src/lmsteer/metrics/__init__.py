@@ -18,6 +18,7 @@ from .linear import scorer_of as scorer_of
 from .linear import train_scorer as train_scorer
 from .masking import masked as masked
 from .records import encode_records as encode_records
+from .scorers import HARMS as HARMS
 from .scorers import Scorer as Scorer
 from .scorers import load_scorer as load_scorer
 from .sentences import acceptability as acceptability

@@ -17,6 +17,8 @@ from .linear import LinearScorer
 Scorer = Callable[[Sequence[str]], np.ndarray]
 """A function from texts to scores in [-1, 1], above 0 where the style is present."""
 SHIPPED = ("sentiment", "toxicity")
+HARMS = frozenset({"toxicity"})
+"""Scorers of styles to be avoided, for which the worst of several texts counts as well."""
 
 
 def load_scorer(name: str, *, positive: str | None = None, device: str | None = None) -> Scorer:
