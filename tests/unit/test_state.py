@@ -61,6 +61,7 @@ def process():
         "transformers": hub_logging.get_verbosity(),
         "bars": (hub_logging.is_progress_bar_enabled(), are_progress_bars_disabled()),
         "logging": (logging.getLogger().level, [*logging.getLogger().handlers]),
+        "loggers": [logging.getLogger(n).level for n in ("torchao", "torch.utils._pytree")],
         "dynamo": dynamo.config.get_config_copy(),
         "inductor": sys.modules["torch._inductor.config"].get_config_copy(),
         "matplotlib": {k: matplotlib.rcParams._get(k) for k in matplotlib.rcParams},

@@ -13,6 +13,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -151,6 +153,10 @@ def hush_transformers() -> None:
     if "TOKENIZERS_PARALLELISM" not in os.environ:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         _UNDO.append(lambda: os.environ.pop("TOKENIZERS_PARALLELISM", None))
+    for name in ("torchao", "torch.utils._pytree"):  # transformers imports torchao where it is
+        logger = getLogger(name)
+        _UNDO.append(partial(logger.setLevel, logger.level))
+        logger.setLevel(ERROR)
     verbosity = logging.get_verbosity()
     _UNDO.append(lambda: logging.set_verbosity(verbosity))
     if logging.is_progress_bar_enabled():
