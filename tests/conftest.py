@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -46,6 +47,16 @@ CONFIGS = {
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _as_loud_as_before():
+    """What a command hushes is loud again after its test, also where `main` was not the way in."""
+    yield
+    display = sys.modules.get("lmsteer.cli.display")
+    if display is not None:
+        with display.unhushed():
+            pass
 
 
 def build(name):
