@@ -10,7 +10,7 @@ from .display import err, escape, print_json, progress_bars
 from .opening import open_model
 from .options import MODEL, SEED, Device, Dtype, Json, Model, Samples, Seed, Tokens
 from .prompts import read_files
-from .steers import find_steer, parse, read_mix
+from .steers import parse, read_mix
 
 
 def push(
@@ -54,12 +54,12 @@ def push(
     """
     from ..generation import generate
     from ..metrics import masked
-    from ..storage import push_steer
+    from ..storage import load_steer, push_steer
 
     name, wanted = parse(steer)
     shown: list[tuple[float, str]] = []
     if not wanted:
-        found = find_steer(name, model)
+        found = load_steer(name, model)
     else:
         network, tokenizer = open_model(model, device=device, dtype=dtype)
         ((found, strengths),) = read_mix([steer], network)

@@ -11,15 +11,14 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, NotFoundError
-from ..steer import Steer, resolve_strength
-from ..storage import load_steer, pull_steer, read_steer, shipped_steers
+from ..errors import InputError
+from ..steer import DOMAIN, Steer, resolve_strength
+from ..storage import load_steer
 from .display import err, escape
 
 if TYPE_CHECKING:
     from torch import nn
 
-DOMAIN = ".domain"
 HOW = (
     "a steer is given as NAME or NAME=STRENGTHS, such as sentiment=3, sentiment=-2,0,2, "
     "sentiment=+auto, sentiment=80% or sentiment=kl:0.5"
@@ -42,40 +41,6 @@ def parse(spec: str) -> tuple[str, list[str]]:
     return name, strengths
 
 
-def find_steer(name: str, model: nn.Module | str) -> Steer:
-    """The steer of a name: a folder, one that comes with the model, or one on the Hub.
-
-    Args:
-        name: Without strengths; with ``.domain`` at the end, the domain part.
-        model: A model that is open, which the steer must fit; or the name of one, which saves
-            loading it where the steer alone is needed.
-
-    Raises:
-        NotFoundError: Nothing goes by that name.
-        ArtefactError: What goes by that name cannot be read.
-        MismatchError: The steer was made for another model.
-    """
-    if not isinstance(model, str):
-        return load_steer(name, model)
-    if name.endswith(DOMAIN) and not os.path.exists(name):
-        whole = find_steer(name.removesuffix(DOMAIN), model)
-        if whole.domain is None:
-            raise NotFoundError(f"{whole.name!r} was trained without a domain part")
-        return whole.domain
-    if os.path.exists(name):
-        return read_steer(name)
-    shipped = shipped_steers()
-    for steer in shipped.get(name, []):
-        if steer.fingerprint is not None and steer.fingerprint.model == model:
-            return steer
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return pull_steer(name)
-    raise NotFoundError(
-        f"no folder {name!r}, and no steer of that name is shipped for the model {model!r}; "
-        f"shipped are: {', '.join(shipped) or 'none'}"
-    )
-
-
 def read_name(spec: str, model: nn.Module | str) -> Steer:
     """The steer of an argument that takes no strength."""
     return read_names([spec], model)[0]
@@ -93,7 +58,7 @@ def read_names(specs: Sequence[str], model: nn.Module | str) -> list[Steer]:
         if strengths:
             raise InputError(f"this command takes names of steers without strengths; was: {spec!r}")
         names.append(name)
-    steers = [find_steer(name, model) for name in names]
+    steers = [load_steer(name, model) for name in names]
     check_different(names, steers)
     return steers
 
@@ -105,14 +70,15 @@ def read_mix(
 
     Args:
         specs: ``NAME`` or ``NAME=STRENGTHS``.
-        model: See `find_steer`.
+        model: A model that is open, which the steers must fit, or the name of one; see
+            `lmsteer.load_steer`.
         alone: The strengths of a name that is given alone.
 
     Raises:
         InputError: A strength that is neither a number nor a known word, or one steer given twice.
     """
     parsed = [parse(spec) for spec in specs]
-    steers = [find_steer(name, model) for name, _ in parsed]
+    steers = [load_steer(name, model) for name, _ in parsed]
     check_different([name for name, _ in parsed], steers)
     return [
         (steer, [resolve_strength(steer, value) for value in values or alone])

@@ -11,11 +11,12 @@ from .composition import compose as compose
 from .composition import interference as interference
 from .effect import Effect as Effect
 from .effect import Rate as Rate
-from .factors import FACTOR_DTYPES as FACTOR_DTYPES
+from .factors import fault_of_numbers as fault_of_numbers
 from .fingerprint import Fingerprint as Fingerprint
 from .formula import change as change
 from .labelling import labels as labels
 from .naming import CONTROLS as CONTROLS
+from .naming import DOMAIN as DOMAIN
 from .naming import check_name as check_name
 from .naming import file_name as file_name
 from .naming import name_of_folder as name_of_folder
@@ -26,6 +27,7 @@ from .numerals import strength_texts as strength_texts
 from .provenance import Provenance as Provenance
 from .provenance import lineage as lineage
 from .provenance import read_provenance as read_provenance
+from .provenance import read_value as read_value
 from .sites import REACHES as REACHES
 from .sites import SITES as SITES
 from .sites import Reach as Reach

@@ -18,17 +18,21 @@ def check_factors(P: Tensor, Q: Tensor, name: str) -> None:
             f"were: {tuple(P.shape)} and {tuple(Q.shape)}"
         )
     for factor, values in (("P", P), ("Q", Q)):
-        if values.dtype not in FACTOR_DTYPES:
-            raise InputError(
-                f"{factor} of steer {name!r} must hold floating-point numbers of 16 to 64 "
-                f"bits, was: {values.dtype}"
-            )
-        # As float32, in which they are kept and in which larger numbers are infinite.
-        if not torch.isfinite(values.float()).all():
-            raise InputError(
-                f"{factor} of steer {name!r} holds NaN or infinite values; "
-                "train it again, or fetch the file again if it was downloaded"
-            )
+        if fault := fault_of_numbers(values):
+            raise InputError(f"{factor} of steer {name!r} {fault}")
+
+
+def fault_of_numbers(values: Tensor) -> str | None:
+    """What is wrong with the numbers of a tensor that a steer keeps; None if nothing is."""
+    if values.dtype not in FACTOR_DTYPES:
+        return f"must hold floating-point numbers of 16 to 64 bits, was: {values.dtype}"
+    # As float32, in which they are kept and in which larger numbers are infinite.
+    if not torch.isfinite(values.float()).all():
+        return (
+            "holds NaN or infinite values; train it again, or fetch the file again if it was "
+            "downloaded"
+        )
+    return None
 
 
 def check_rank(rank: int, most: int) -> None:

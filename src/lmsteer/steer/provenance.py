@@ -94,13 +94,13 @@ def read_provenance(record: Mapping[str, Any]) -> Provenance:
     """What the record of a steer says, as far as it is shown."""
     data, held_out, source = (record.get(key) for key in ("data", "held_out", "source"))
     return Provenance(
-        data=_read(Data, data) if data else None,
-        held_out=_read(HeldOut, held_out) if held_out else None,
+        data=read_value(Data, data) if data else None,
+        held_out=read_value(HeldOut, held_out) if held_out else None,
         solver=str(record.get("solver", "")),
         seconds=record.get("seconds", 0.0),
         balance=record.get("balance", False),
         source=None if source is None else str(source),
-        samples=tuple(_read(Sample, row) for row in record.get("samples", ())),
+        samples=tuple(read_value(Sample, row) for row in record.get("samples", ())),
         transfer=record.get("transfer"),
     )
 
@@ -124,6 +124,7 @@ def scaled(record: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return carried_over(record) | {"scaled_by": record.get("scaled_by", 1.0) * factor}
 
 
-def _read(kind: type[T], facts: Mapping[str, Any]) -> T:
+def read_value(kind: type[T], facts: Mapping[str, Any]) -> T:
+    """A dataclass from those of the facts that are its fields; what else they say is left out."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: facts[name] for name in names if name in facts})

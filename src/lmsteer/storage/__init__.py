@@ -17,8 +17,6 @@ from .folders import write_file as write_file
 from .folders import writing as writing
 from .hub import pull_steer as pull_steer
 from .hub import push_steer as push_steer
-from .layout import CARD as CARD
-from .layout import TENSORS as TENSORS
 from .official import EPSILON as EPSILON
 from .official import import_official as import_official
 from .official import read_official as read_official

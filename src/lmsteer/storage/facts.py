@@ -15,7 +15,7 @@ from importlib import resources
 from typing import Any, NoReturn
 
 from ..errors import ArtefactError
-from ..steer import Calibration, Cost, Effect, Rate, Steer
+from ..steer import Calibration, Cost, Effect, Rate, Steer, read_value
 
 SCHEMA = 3
 """In 1 and 2 the calibration and the effect lay inside the record; 1 had no checksum. All three are
@@ -81,21 +81,13 @@ def measurements(facts: Mapping[str, Any]) -> dict[str, Any]:
         InputError: A calibration without a row of strength 0.
     """
     table, effect = facts.get("calibration"), facts.get("effect")
-    return {
-        "calibration": table
-        and Calibration(
-            **_known(Calibration, table)
-            | {
-                "rows": tuple(Cost(**_known(Cost, row)) for row in table["rows"]),
-                "safe": tuple(table["safe"]),
-            }
-        ),
-        "effect": effect
-        and Effect(
-            **_known(Effect, effect)
-            | {"rows": tuple(Rate(**_known(Rate, row)) for row in effect["rows"])}
-        ),
-    }
+    if table:
+        rows = tuple(read_value(Cost, row) for row in table["rows"])
+        table = read_value(Calibration, {**table, "rows": rows, "safe": tuple(table["safe"])})
+    if effect:
+        judged = tuple(read_value(Rate, row) for row in effect["rows"])
+        effect = read_value(Effect, {**effect, "rows": judged})
+    return {"calibration": table, "effect": effect}
 
 
 def _upgraded(facts: dict[str, Any]) -> dict[str, Any]:
@@ -119,11 +111,6 @@ def _lifted(part: dict[str, Any]) -> dict[str, Any]:
     keys = ("calibration", "effect")
     inner = {key: value for key, value in record.items() if key not in keys}
     return {**part, "record": inner, **{key: record[key] for key in keys if key in record}}
-
-
-def _known(kind: type, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the facts that are fields of a dataclass."""
-    return {f.name: facts[f.name] for f in dataclasses.fields(kind) if f.name in facts}
 
 
 def _number(text: str) -> float:

@@ -11,33 +11,47 @@ from torch import nn
 
 from ..errors import MismatchError, NotFoundError
 from ..model import check_fit
-from ..steer import Steer
+from ..steer import DOMAIN, Steer
 from .facts import FACTS
+from .hub import pull_steer
 from .steers import read_steer
 
 
-def shipped_steers(model: nn.Module | None = None) -> dict[str, list[Steer]]:
-    """The steers that come with the package, by name; if `model` is given, those made for it."""
+def shipped_steers(model: nn.Module | str | None = None) -> dict[str, list[Steer]]:
+    """The steers that come with the package, by name.
+
+    Args:
+        model: A model, or the name of one, for which the steers must have been made; None gives
+            the steers of all models.
+    """
     found: dict[str, list[Steer]] = {}
     root = Path(str(resources.files("lmsteer") / "assets" / "steers"))
     for facts in sorted(root.glob(f"*/*/{FACTS}")):
         steer = read_steer(facts.parent)
-        if model is not None:
-            try:
-                check_fit(model, steer)
-            except MismatchError:
-                continue
-        found.setdefault(steer.name, []).append(steer)
+        if model is None or _is_made_for(steer, model):
+            found.setdefault(steer.name, []).append(steer)
     return found
 
 
-def load_steer(name: str | PathLike[str], model: nn.Module) -> Steer:
+def _is_made_for(steer: Steer, model: nn.Module | str) -> bool:
+    if isinstance(model, str):
+        return steer.fingerprint is not None and steer.fingerprint.model == model
+    try:
+        check_fit(model, steer)
+    except MismatchError:
+        return False
+    return True
+
+
+def load_steer(name: str | PathLike[str], model: nn.Module | str) -> Steer:
     """Find a steer by name and check that it was made for this model.
 
     Args:
         name: A folder, else the name of a steer shipped for this model, else a Hub id
             (``user/name``). A name that ends in ``.domain`` means the domain part of the steer.
-        model: The model that the steer will be attached to.
+        model: The model that the steer will be attached to; or the name of one, where the steer
+            alone is needed. A name saves loading the model, and chooses among the shipped steers;
+            a folder and a repository of the Hub are then not checked against it.
 
     Raises:
         NotFoundError: There is no steer of that name.
@@ -45,8 +59,8 @@ def load_steer(name: str | PathLike[str], model: nn.Module) -> Steer:
         MismatchError: The steer was made for another model.
     """
     name = str(name)
-    if name.endswith(".domain") and not os.path.exists(name):
-        whole = load_steer(name.removesuffix(".domain"), model)
+    if name.endswith(DOMAIN) and not os.path.exists(name):
+        whole = load_steer(name.removesuffix(DOMAIN), model)
         if whole.domain is None:
             raise NotFoundError(f"{whole.name!r} was trained without a domain part")
         return whole.domain
@@ -56,13 +70,15 @@ def load_steer(name: str | PathLike[str], model: nn.Module) -> Steer:
         shipped = shipped_steers(model)
         if name in shipped:
             return shipped[name][0]
-        if name.count("/") != 1 or os.path.exists(name):
+        is_path = name.startswith((".", "/", "~")) or os.path.exists(name)
+        if is_path or name.count("/") != 1:
+            asked = f"the model {model!r}" if isinstance(model, str) else "this model"
             raise NotFoundError(
-                f"no steer {name!r}: no folder of that name, and shipped for this model are: "
-                f"{', '.join(shipped) or 'none'}. Train one with lmsteer.train (lmsteer train)"
+                f"no steer {name!r}: no folder of that name, and no steer of that name is shipped "
+                f"for {asked}; shipped for it are: {', '.join(shipped) or 'none'}. Train one with "
+                "lmsteer.train (lmsteer train)"
             )
-        from .hub import pull_steer
-
         steer = pull_steer(name)
-    check_fit(model, steer)
+    if not isinstance(model, str):
+        check_fit(model, steer)
     return steer

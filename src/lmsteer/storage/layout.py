@@ -11,13 +11,12 @@ import hashlib
 import json
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from ..errors import ArtefactError, InputError
-from ..steer import FACTOR_DTYPES, Fingerprint, Steer
+from ..steer import Fingerprint, Steer, fault_of_numbers
 from .facts import FACTS, SCHEMA, fault_of, measured, measurements, read_facts
 
 TENSORS, CARD = "steer.safetensors", "README.md"
@@ -170,19 +169,7 @@ def _check_tensors(facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
                 "does not say; copy the whole folder again"
             )
     for key in wanted:
-        _check_numbers(key, tensors[key])
+        if fault := fault_of_numbers(tensors[key]):
+            raise ArtefactError(f"{TENSORS}: {key} {fault}")
     if "fingerprint" in wanted and tensors["fingerprint"].ndim != 1:
         raise ArtefactError(f"{TENSORS}: the fingerprint must be one row of numbers")
-
-
-def _check_numbers(key: str, values: Tensor) -> None:
-    if values.dtype not in FACTOR_DTYPES:
-        raise ArtefactError(
-            f"{TENSORS}: {key} must hold floating-point numbers of 16 to 64 bits, was: "
-            f"{values.dtype}"
-        )
-    if not torch.isfinite(values.float()).all():
-        raise ArtefactError(
-            f"{TENSORS}: {key} holds NaN or infinite values; train it again, or fetch the file "
-            "again if it was downloaded"
-        )

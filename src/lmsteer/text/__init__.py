@@ -3,7 +3,6 @@
 from .batch import Batch as Batch
 from .batch import batch_texts as batch_texts
 from .batch import endless_batches as endless_batches
-from .batch import mixed_batches as mixed_batches
 from .batch import pad_batch as pad_batch
 from .batch import padded as padded
 from .chat import as_chat as as_chat

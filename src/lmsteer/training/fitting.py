@@ -138,8 +138,10 @@ def _encode(
 def _keep(
     model: nn.Module, examples: Sequence[Example], options: TrainOptions, max_length: int
 ) -> Keep:
-    """Where the states lie, and all that they and what is learned from them depend on."""
+    """Where the states lie; in a folder, with all that they and what is learned depend on."""
     start, folder = options["start"], options["folder"]
+    if folder is None:
+        return Keep(options["memory"])
     key = {
         **{name: value for name, value in _values(options) if OPTIONS[name].decides},
         "model": sample_digest(model),
@@ -147,8 +149,7 @@ def _keep(
         "start": None if start is None else start.digest,
         "max_length": max_length,
     }
-    place = None if folder is None else Path(folder)
-    return Keep(options["memory"], place, options["resume"], key)
+    return Keep(options["memory"], Path(folder), options["resume"], key)
 
 
 def _recorded(options: TrainOptions) -> dict[str, Any]:

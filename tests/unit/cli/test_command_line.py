@@ -16,6 +16,7 @@ from lmsteer.cli.declared import takes
 from lmsteer.cli.train import NOT_HERE
 from lmsteer.errors import InputError, NotFoundError
 from lmsteer.states.options import Option, Options, at_least
+from lmsteer.storage import load_steer
 from lmsteer.training.options import OPTIONS, TrainOptions
 
 COMMANDS = dict(commands())
@@ -119,12 +120,12 @@ def test_a_path_with_a_sign_in_it_is_read(steer, tmp_path, monkeypatch):
 
 
 def test_a_shipped_steer_is_found_by_the_name_of_its_model_or_by_the_model(bundled):
-    by_name = steers.find_steer("sentiment", "bundled")
-    assert by_name.digest == steers.find_steer("sentiment", bundled[0]).digest
-    assert by_name.digest != steers.find_steer("sentiment", "bundled-small").digest
-    assert steers.find_steer("sentiment.domain", "bundled").digest == by_name.domain.digest
+    by_name = load_steer("sentiment", "bundled")
+    assert by_name.digest == load_steer("sentiment", bundled[0]).digest
+    assert by_name.digest != load_steer("sentiment", "bundled-small").digest
+    assert load_steer("sentiment.domain", "bundled").digest == by_name.domain.digest
     with pytest.raises(NotFoundError, match="for the model 'gpt2'"):
-        steers.find_steer("sentiment", "gpt2")
+        load_steer("sentiment", "gpt2")
 
 
 def test_an_option_of_training_is_declared_once_and_reaches_the_command_line():
