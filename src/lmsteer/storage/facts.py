@@ -32,12 +32,7 @@ def read_facts(text: bytes) -> dict[str, Any]:
         ArtefactError: Not JSON, not written by lmsteer, of a newer schema, or of another form.
     """
     try:
-        facts = json.loads(
-            text.decode("utf-8"),
-            parse_constant=_not_a_number,
-            parse_float=_number,
-            parse_int=_integer,
-        )
+        facts = parse(text.decode("utf-8"))
         json.dumps(facts, ensure_ascii=False).encode("utf-8")  # half characters cannot be written
     except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{FACTS} is not JSON ({error}); copy it again") from error
@@ -53,6 +48,15 @@ def read_facts(text: bytes) -> dict[str, Any]:
     if fault is not None:
         raise ArtefactError(f"{FACTS}: {fault}; copy it again")
     return facts
+
+
+def parse(text: str) -> Any:
+    """JSON whose numbers can be used; what cannot be read so must not be written either.
+
+    Raises:
+        ValueError: Not JSON, a number that is not finite, an integer of more than 15 digits.
+    """
+    return json.loads(text, parse_constant=_not_a_number, parse_float=_number, parse_int=_integer)
 
 
 def fault_of(facts: Mapping[str, Any]) -> str | None:
@@ -119,7 +123,7 @@ def _number(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    return int(text) if len(text) < 16 else _not_a_number(text)
+    return int(text) if len(text.removeprefix("-")) < 16 else _not_a_number(text)
 
 
 def _not_a_number(text: str) -> NoReturn:

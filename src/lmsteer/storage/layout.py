@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import ArtefactError, InputError
 from ..steer import Fingerprint, Steer, fault_of_numbers
-from .facts import FACTS, SCHEMA, fault_of, measured, measurements, read_facts
+from .facts import FACTS, SCHEMA, fault_of, measured, measurements, parse, read_facts
 
 TENSORS, CARD = "steer.safetensors", "README.md"
 
@@ -64,7 +64,7 @@ def _written(facts: dict[str, Any], name: str) -> str:
     try:
         text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         text.encode("utf-8")
-        fault = fault_of(json.loads(text))
+        fault = fault_of(parse(text))
     except (TypeError, ValueError, RecursionError) as error:
         fault = f"it must hold what JSON can hold, with finite numbers alone ({error})"
     if fault is not None:

@@ -179,6 +179,16 @@ def test_a_record_that_could_not_be_read_again_is_not_written(steer, tmp_path):
         assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("number", [10**15, -(10**15), 2**64 - 1])
+def test_an_integer_that_is_too_long_to_be_read_is_not_written(steer, number, tmp_path):
+    with pytest.raises(InputError, match="is not a number that can be used"):
+        replace(steer, record={"seed": number}).save(tmp_path / "steer")
+    assert not (tmp_path / "steer").exists()
+    longest = {"seed": 10**15 - 1, "other": -(10**15) + 1}
+    replace(steer, record=longest).save(tmp_path / "steer")
+    assert lmsteer.Steer.load(tmp_path / "steer").record == longest
+
+
 def test_load_steer_by_path_domain_and_unknown_name(whole, llama, tmp_path):
     whole.save(tmp_path / "s")
     assert lmsteer.load_steer(tmp_path / "s", llama).name == "whole"
