@@ -38,8 +38,8 @@ def card(steer: Steer) -> str:
         '    model.generate(**tokenizer("My life is", return_tensors="pt"))',
         "```",
         "",
-        "Strength 0 is the base model, 1 is what training used for a text labelled +1; negative "
-        "strengths give the opposite style."
+        "Strength 0 is the base model. Strengths above 0 lead to texts like those labelled +1, "
+        "strengths below 0 to texts like those labelled -1."
         + (" It acts on the prompt alone." if steer.where == "prompt" else ""),
     ]
     lines += _making(told)
