@@ -23,8 +23,8 @@ class TextOptions(JobOptions, total=False):
             "The number of columns of P and Q to keep, from 1 to dim, in both parts. By default "
             "the fewest (of 4, 8, 16, ..., dim) that do nearly what the best number does on "
             "held-out texts: 95% of the separation of the labels, and of what the domain part "
-            "gains in NLL (for the solver convex: within 0.002 nats per token). All of them where nothing is "
-            "held out, and for the solvers cached and paper; 32 at the input site.",
+            "gains in NLL (for the solver convex: within 0.002 nats per token). All of them where "
+            "nothing is held out, and for the solvers cached and paper; 32 at the input site.",
             recorded=False,  # the record says what was kept
         ),
     ]
