@@ -80,6 +80,19 @@ def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
     return Fingerprint(sketch=_SKETCHES[module][1], model=name, revision=revision)
 
 
+def copied_from(model: nn.Module) -> dict[str, str] | None:
+    """The GGUF file that a model's weights were unpacked from; None where there was none.
+
+    Returns:
+        The ``file``'s name, its ``sha256``, and its ``packing``, such as ``"Q4_1"``.
+    """
+    inside: Any = unwrap(model)
+    told = getattr(getattr(inside, "config", None), "lmsteer_copy", None)
+    if not isinstance(told, dict):
+        return None
+    return {key: str(told.get(key, ""))[:200] for key in ("file", "sha256", "packing")}
+
+
 def _rows(table: Any) -> Tensor:
     """The rows of an input table, also where accelerate loads them only when they are used."""
     if table.weight.device.type != "meta":

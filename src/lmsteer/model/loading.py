@@ -149,18 +149,6 @@ def whereabouts(known: Known) -> str:
     return "installed" if packaged(known) else ""
 
 
-def copied_from(model: Any) -> dict[str, str] | None:
-    """The GGUF file that a model's weights were unpacked from; None where there was none.
-
-    Returns:
-        The ``file``'s name, its ``sha256``, and its ``packing``, such as ``"Q4_1"``.
-    """
-    told = getattr(model.config, "lmsteer_copy", None)
-    if not isinstance(told, dict):
-        return None
-    return {key: str(told.get(key, ""))[:200] for key in ("file", "sha256", "packing")}
-
-
 def _locate(name: str) -> str | Gguf:
     """A GGUF file to unpack, or what transformers reads: a folder, or a Hub id."""
     if os.path.isdir(name):  # of any text; Path.is_dir raises for some

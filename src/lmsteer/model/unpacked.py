@@ -1,8 +1,8 @@
 """Unpacked copies of GGUF models in the user's cache, so that only the first load takes long.
 
 A copy is a folder of safetensors, named by the SHA-256 of the GGUF file. It is written beside its
-place and renamed, so that a copy is whole or not there; and what it was written as is compared with
-what lies there at each load, so that a damaged one is made again.
+place and renamed; last of all, a mark beside it lists the SHA-256 of its files. Each load compares
+them, so that a copy that is damaged, or not whole, is made again.
 
 The weights are rounded to float16 (float32 where a number is too large for it), at the first load
 as at later ones: all loads give the same weights. On SmolLM2-135M-Instruct (Q4_1) and 1,072 tokens
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT = 1
-MARK = "lmsteer.json"
 _WAIT = 900.0
 """Seconds to wait while another process unpacks the same file."""
 _TIMES = 4.5
@@ -58,9 +57,14 @@ def place_of(digest: str) -> Path:
     return cache_folder() / "models" / digest
 
 
+def mark_of(digest: str) -> Path:
+    """The file beside the copy that says what it was written as."""
+    return place_of(digest).with_suffix(".json")
+
+
 def is_kept(digest: str) -> bool:
     """Whether there seems to be an unpacked copy; a load looks more closely."""
-    return (place_of(digest) / MARK).is_file()
+    return mark_of(digest).is_file()
 
 
 def unpacked(gguf: Gguf) -> Path | tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -93,10 +97,11 @@ def unpacked(gguf: Gguf) -> Path | tuple[PreTrainedModel, PreTrainedTokenizerBas
             return _read(gguf, fresh)
         model, tokenizer = _read(gguf, fresh)
         try:
-            _write(fresh, model, tokenizer, gguf.digest)
+            mark = _write(fresh, model, tokenizer, gguf.digest)
             if place.exists():  # damaged, or written by a later version
                 shutil.rmtree(place)
             fresh.rename(place)
+            mark_of(gguf.digest).write_text(mark, encoding="utf-8")
         except OSError as error:
             _tell(gguf, error)
             return model, tokenizer
@@ -128,8 +133,8 @@ def _narrow(model: PreTrainedModel) -> torch.dtype:
 
 def _write(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, digest: str
-) -> None:
-    """Save the model and the tokenizer, and last of all what was written."""
+) -> str:
+    """Save the model and the tokenizer; returns what the mark says of them."""
     import transformers
 
     narrow = _narrow(model)
@@ -154,8 +159,7 @@ def _write(
         "transformers": transformers.__version__,
         "files": files,
     }
-    (folder / MARK).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    _flush(folder / MARK)
+    return json.dumps(told, indent=1) + "\n"
 
 
 def _is_whole(place: Path, digest: str) -> bool:
@@ -164,7 +168,7 @@ def _is_whole(place: Path, digest: str) -> bool:
     from packaging.version import Version
 
     try:
-        told = json.loads((place / MARK).read_text(encoding="utf-8"))
+        told = json.loads(mark_of(digest).read_text(encoding="utf-8"))
         if (told["format"], told["gguf"]) != (FORMAT, digest):
             return False
         if Version(told["transformers"]) > Version(transformers.__version__):

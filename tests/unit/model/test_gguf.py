@@ -122,7 +122,7 @@ def test_later_loads_read_the_copy_alone(file, cache, no_reading):
 def test_a_damaged_copy_is_made_again(file, harm):
     first, _ = lmsteer.load_model(file)
     folder = model_folder(file)
-    tensors, mark = folder / "model.safetensors", folder / "lmsteer.json"
+    tensors, mark = folder / "model.safetensors", folder.with_suffix(".json")
     blob, told = tensors.read_bytes(), json.loads(mark.read_text())
     if harm == "flip":
         tensors.write_bytes(blob[:-5] + bytes([blob[-5] ^ 1]) + blob[-4:])

