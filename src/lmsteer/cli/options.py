@@ -60,7 +60,11 @@ Name = Annotated[
 # The model, and where it is computed.
 Model = Annotated[
     str,
-    Option("--model", help="The model: bundled, bundled-small, a local folder, or a Hub id."),
+    Option(
+        "--model",
+        help="The model: bundled, bundled-small, smollm2, gemma-3-270m, a local folder, a GGUF "
+        "file, or a Hub id.",
+    ),
 ]
 Device = Annotated[
     str | None,
