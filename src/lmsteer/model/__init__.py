@@ -11,6 +11,7 @@ from .identity import fingerprint as fingerprint
 from .identity import input_dim as input_dim
 from .loading import load_model as load_model
 from .loading import model_folder as model_folder
+from .lowering import lowered as lowered
 from .merging import merge as merge
 from .merging import steered_rows as steered_rows
 from .merging import untie as untie
