@@ -18,6 +18,7 @@ from .loading import model_folder as model_folder
 from .loading import shown_name as shown_name
 from .loading import takes_long as takes_long
 from .loading import whereabouts as whereabouts
+from .lowering import lowered as lowered
 from .merging import merge as merge
 from .merging import steered_rows as steered_rows
 from .merging import untie as untie
