@@ -98,6 +98,19 @@ class TextOptions(JobOptions, total=False):
             recorded=False,
         ),
     ]
+    solver: Annotated[
+        SolverName | str,
+        Option(
+            "newton",
+            'How the map is learned. "newton": a damped Newton step for the style and a few for '
+            "the domain part, for which the head reads a sample of the tokens alone; ridge and "
+            "rank are those that separate the labels of held-out texts best. "
+            '"convex": second-order steps towards the least NLL, on the states of all tokens. Both '
+            'give the same steer for the same texts in any order. "cached": Adam on the same '
+            'states. "paper": the official recipe.',
+            among(SOLVERS),
+        ),
+    ]
 
 
 class TrainOptions(TextOptions, total=False):
@@ -112,19 +125,6 @@ class TrainOptions(TextOptions, total=False):
             "gradients through the frozen trunk; this changes how text is read, and `solver`, "
             "`memory` and `folder` do not apply.",
             among(SITES),
-        ),
-    ]
-    solver: Annotated[
-        SolverName | str,
-        Option(
-            "newton",
-            'How the map is learned. "newton": a damped Newton step for the style and a few for '
-            "the domain part, for which the head reads a sample of the tokens alone; ridge and "
-            "rank are those that separate the labels of held-out texts best. "
-            '"convex": second-order steps towards the least NLL, on the states of all tokens. Both '
-            'give the same steer for the same texts in any order. "cached": Adam on the same '
-            'states. "paper": the official recipe.',
-            among(SOLVERS),
         ),
     ]
     chat: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float
@@ -73,32 +74,60 @@ def choose(
         judge = Separation.of(work.head, work.held_out, work.centre)
     prior = PRIOR_TOKENS / len(work.states)
     ridges = [prior * multiple for multiple in MULTIPLES] if judge else [prior]
-    tried = []
-    for value in ridges if ridge is None else [ridge]:
-        step = curvature.damped_inverse(value)(pull)
-        gained = sum(judge.efficiency(W, i) for i, W in enumerate(step)) if judge else 0.0
-        tried.append((gained, value, step))
-    gained, best, step = max(tried, key=lambda one: one[0])
-    course: dict[str, Any] = {"ridge": best, "ridges_tried": [value for _, value, _ in tried]}
-    course["rank_separation"] = []
+    tried = [
+        _split(curvature, value, pull, judge, rank)
+        for value in (ridges if ridge is None else [ridge])
+    ]
+    best = max(tried, key=lambda one: one.gained)
+    course = {
+        "ridge": best.ridge,
+        "ridges_tried": [one.ridge for one in tried],
+        "rank_separation": [{str(r): table[r] for r in table} for table in best.tables],
+    }
     # Labels have no say in a divergence, so training tokens serve where there are no others.
     seen = work.judges or work.states.spread(JUDGED_ON)
     factors = []
-    for number, whole in enumerate(step):
-        directions, full = Directions.of(whole, curvature, number), len(whole)
-        kept = rank or full
-        if rank is None and judge is not None:
-            table = {
-                r: judge.efficiency(directions.matrix(r).to(whole), number) for r in _ranks(full)
-            }
-            most = max(table.values())
-            kept = next(r for r in table if most - table[r] <= (1 - ENOUGH) * abs(most))
-            course["rank_separation"].append({str(r): table[r] for r in table})
+    for directions, table in zip(best.directions, best.tables, strict=True):
+        most = max(table.values())
+        kept = next(r for r in table if most - table[r] <= (1 - ENOUGH) * abs(most))
         P, Q = directions.factors(kept)
         # To second order the divergence grows with the fourth power of the factors' size.
-        size = (UNIT / (divergence_of(work.head, seen, (P @ Q.T).to(whole)) or UNIT)) ** 0.25
+        size = (UNIT / (divergence_of(work.head, seen, (P @ Q.T).to(pull)) or UNIT)) ** 0.25
         factors.append((P * size, Q * size))
     return factors, course
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """The styles' steps under one ridge, and the efficiency of each rank of each style."""
+
+    ridge: float
+    directions: list[Directions]
+    tables: list[dict[int, float]]
+
+    @property
+    def gained(self) -> float:
+        """What the best rank of each style separates, for what it moves the model."""
+        return sum(max(table.values()) for table in self.tables)
+
+
+def _split(
+    curvature: Curvature,
+    ridge: float,
+    pull: Float[Tensor, "styles dim dim"],
+    judge: Separation | None,
+    rank: int | None,
+) -> _Split:
+    directions, tables = [], []
+    for number, whole in enumerate(curvature.damped_inverse(ridge)(pull)):
+        directions.append(Directions.of(whole, curvature, number))
+        if judge is None:
+            tables.append({rank or len(whole): 0.0})
+            continue
+        ranks = _ranks(len(whole)) if rank is None else [rank]
+        cut = {r: directions[-1].matrix(r).to(whole) for r in ranks}
+        tables.append({r: judge.efficiency(cut[r], number) for r in ranks})
+    return _Split(ridge, directions, tables)
 
 
 def _ranks(full: int) -> list[int]:
