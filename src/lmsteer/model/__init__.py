@@ -11,6 +11,7 @@ from .identity import check_fit as check_fit
 from .identity import copied_from as copied_from
 from .identity import fingerprint as fingerprint
 from .identity import input_dim as input_dim
+from .known import BUNDLED_MODELS as BUNDLED_MODELS
 from .known import KNOWN as KNOWN
 from .known import canonical_name as canonical_name
 from .loading import load_model as load_model

@@ -1,7 +1,8 @@
 """GGUF files: what a file says of itself, read without trusting it, and its model and tokenizer.
 
-transformers unpacks the weights. It could keep some of them packed, but only on devices that have
-a kernel for it, and never in a form whose word tables a steer could read; so all are unpacked.
+transformers unpacks the weights. From 5.24 on it can keep some of them packed, on devices that have
+a kernel for it; but training, fingerprints and exports read word tables as plain numbers, so all
+are unpacked.
 """
 
 from __future__ import annotations
