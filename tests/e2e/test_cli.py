@@ -73,7 +73,6 @@ def test_self_training_takes_a_judge(capsys, folder, data, tmp_path):
     for extra, message in (
         (["--site", "input"], "does not go with --site"),
         (["--label", "a", "--label", "b"], "label columns"),
-        (["--solver", "paper"], "does not go with --solver"),
         (["--where", "prompt"], "does not go with --where"),
         (["--checkpointing"], "does not go with --checkpointing"),
     ):
