@@ -150,12 +150,14 @@ def test_what_reaches_the_terminal_goes_through_one_file():
 
 
 def test_import_is_quick():
+    """A quarter of what torch itself takes (0.17 measured); a slow machine slows both alike."""
     code = (
-        "import torch, time; t = time.process_time(); import lmsteer, sys; "
-        "print(time.process_time() - t); assert 'transformers' not in sys.modules"
+        "import sys, time; t = time.process_time(); import torch; u = time.process_time(); "
+        "import lmsteer; print((time.process_time() - u) / (u - t)); "
+        "assert not {'transformers', 'scipy', 'sklearn', 'rich', 'typer', 'gguf'} & set(sys.modules)"
     )
-    times = [
+    ratios = [
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(3)
+        for _ in range(5)
     ]
-    assert min(times) < 0.3
+    assert min(ratios) < 0.25
