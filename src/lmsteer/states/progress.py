@@ -72,7 +72,7 @@ def watched(function: F) -> F:
     reports to the same line, or to nobody if that one is silent. A generator is left silent by
     default: what it yields is its progress.
     """
-    lazy = inspect.isgeneratorfunction(function)
+    lazy = inspect.isgeneratorfunction(inspect.unwrap(function))
 
     @functools.wraps(function)
     def wrapper(

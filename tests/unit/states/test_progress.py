@@ -19,7 +19,11 @@ class Terminal(io.StringIO):
         self.tty = tty
 
     def isatty(self):
-        return self.tty
+        return super().isatty() or self.tty  # a closed one raises ValueError
+
+    def empty(self):
+        self.seek(0)
+        self.truncate()
 
     @property
     def shown(self):
@@ -200,12 +204,12 @@ def test_functions_show_what_they_do_by_default(
         assert inspect.signature(function).parameters["progress"].default is SHOWN
     lmsteer.train(llama, tokenizer, examples, calibrate=False, steps=3)
     assert "fitting the map" in terminal.getvalue()
-    terminal.truncate(0)
+    terminal.empty()
     lmsteer.generate(llama, tokenizer, "ab", samples=3, max_new_tokens=5, min_new_tokens=5)
     assert "writing, by tokens" in terminal.getvalue()
     assert "12/15" in terminal.getvalue()
     assert terminal.shown == ""
-    terminal.truncate(0)
+    terminal.empty()
     assert list(lmsteer.stream(llama, tokenizer, "ab", max_new_tokens=5))
     assert terminal.getvalue() == ""  # the text itself is shown
 
