@@ -2,15 +2,23 @@
 
 from .attachment import alone as alone
 from .attachment import attach as attach
+from .gguf_tokens import LLAMA3_SPLIT as LLAMA3_SPLIT
 from .head import Head as Head
 from .head import read_head as read_head
 from .head import token_nll as token_nll
 from .identity import check_everywhere as check_everywhere
 from .identity import check_fit as check_fit
+from .identity import copied_from as copied_from
 from .identity import fingerprint as fingerprint
 from .identity import input_dim as input_dim
+from .known import BUNDLED_MODELS as BUNDLED_MODELS
+from .known import KNOWN as KNOWN
+from .known import canonical_name as canonical_name
 from .loading import load_model as load_model
 from .loading import model_folder as model_folder
+from .loading import shown_name as shown_name
+from .loading import takes_long as takes_long
+from .loading import whereabouts as whereabouts
 from .lowering import lowered as lowered
 from .merging import merge as merge
 from .merging import steered_rows as steered_rows
