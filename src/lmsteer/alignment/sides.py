@@ -32,9 +32,7 @@ class Side:
     places: dict[tuple[int, int], int]
 
 
-def sampled(
-    source: tuple[PreTrainedModel, PreTrainedTokenizerBase], progress: Progress | None
-) -> list[str]:
+def sampled(source: tuple[PreTrainedModel, PreTrainedTokenizerBase]) -> list[str]:
     """Texts that the source model writes: it knows no other text so well."""
     model, tokenizer = source
     records = generate(
@@ -44,7 +42,6 @@ def sampled(
         samples=4,
         max_new_tokens=48,
         top_p=0.9,
-        progress=progress,
     )
     return [record.prompt + record.text for record in records]
 

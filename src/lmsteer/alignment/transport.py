@@ -20,7 +20,7 @@ from ..metrics import divergence
 from ..model import check_fit, decoder_start, fingerprint
 from ..recipes import calibrate as calibrated
 from ..recipes import train
-from ..states import Progress
+from ..states import SHOWN, Progress, watched
 from ..steer import Steer, lineage, strength_at_kl
 from ..text import Example, shared_words
 from .maps import FittedMap, MapMethod, fit_map
@@ -44,6 +44,7 @@ class TransferWarning(LmsteerWarning):
     """A steer carried over by a fit that explains little."""
 
 
+@watched
 def transfer(
     source: tuple[PreTrainedModel, PreTrainedTokenizerBase],
     target: tuple[PreTrainedModel, PreTrainedTokenizerBase],
@@ -55,7 +56,7 @@ def transfer(
     texts: Sequence[str] | None = None,
     examples: Sequence[Example] | None = None,
     calibrate: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | None = SHOWN,
 ) -> Steer:
     """Carry a steer, and its domain part, to another model.
 
@@ -76,7 +77,7 @@ def transfer(
         examples: Labelled texts to refine the steer on; some 30 are enough. Training on the target
             then begins at the carried steer and is held to it, as it is otherwise held to zero.
         calibrate: Whether to measure what each strength costs on the target (at the output site).
-        progress: Called as ``progress(stage, done, total)``.
+        progress: How the work reports how far it is, as for `lmsteer.train`.
 
     Returns:
         A steer for `target`, scaled so that at strength 1 its divergence from the base is what it
@@ -90,7 +91,7 @@ def transfer(
     """
     _check(steer, source, target, form)
     if texts is None:
-        texts = sampled(source, progress)
+        texts = sampled(source)
     theirs, ours = (read_side(*pair, texts, steer.site, progress) for pair in (source, target))
     left, right = shared_words(source[1], target[1], len(theirs.table), len(ours.table))
     if len(left) < FEWEST_WORDS:
@@ -144,11 +145,10 @@ def transfer(
             solver="convex",  # it holds the map to where it begins
             calibrate=False,
             **_refinement(target[1], examples),
-            progress=progress,
         )
         scaled = replace(refined, record={**refined.record, "transfer": facts})
     if calibrate and scaled.site == "output":
-        scaled = calibrated(*target, scaled, samples=2, progress=progress)
+        scaled = calibrated(*target, scaled, samples=2)
     return scaled
 
 

@@ -19,7 +19,14 @@ from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -47,16 +54,6 @@ class Terminal(Console):
 
 out = Terminal(highlight=False, emoji=False)
 err = Terminal(stderr=True, highlight=False, emoji=False)
-
-_LABELS = {
-    "read": "reading the texts once",
-    "fit": "fitting the map",
-    "generate": "writing",
-    "prompts": "writing",
-    "measure": "measuring",
-    "trunk": "training a small transformer",
-    "samples": "learning from samples",
-}
 
 
 def fail(message: str) -> None:
@@ -119,25 +116,34 @@ def print_json(value: Any, *, indent: int | None = None) -> None:
 
 @contextlib.contextmanager
 def progress_bars(*, quiet: bool = False) -> Iterator[Callback | None]:
-    """A progress callback that draws one bar a stage; None when quiet."""
+    """A progress callback that draws one bar a stage; None when quiet.
+
+    All that is called within the block and draws by itself reports here, or not at all.
+    """
+    from ..states import LABELS, drawn
+
     if quiet:
-        yield None
+        with drawn(None):
+            yield None
         return
     columns: tuple[Any, ...] = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=err, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def update(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(_LABELS.get(stage, stage), total=total)
+                tasks[stage] = bars.add_task(LABELS.get(stage, stage), total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
-        yield update
+        with drawn(update):
+            yield update
 
 
 _UNDO: list[Callable[[], object]] = []

@@ -28,6 +28,7 @@ from ..model import (
     read_hidden,
     unwrap,
     watches,
+    whole_rows,
 )
 from ..steer import Steer
 from ..text import padded
@@ -113,6 +114,7 @@ def decode(
         with (
             attach(model, by_row(batch), where=options["where"], expand=options["beams"]),
             _unsteered(model, pick, how.base),
+            whole_rows(model),
         ):
             output = writer.generate(
                 input_ids=ids,

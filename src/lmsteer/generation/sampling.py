@@ -69,6 +69,8 @@ class Pick:
         self.base: Callable[[], Float[Tensor, "rows vocab"]] | None = None
         """The unsteered scores of this step, where the nucleus is to be theirs."""
         self.step = 0
+        self.told: Callable[[int], None] | None = None
+        """What is told the number of tokens per row that are written."""
         self._chance: Tensor | None = None
         self._left: Tensor | None = None
         self._chosen: Tensor | None = None
@@ -80,10 +82,12 @@ class Pick:
 
         The returned table is written anew at the next call.
         """
-        if self.temperature == 0:
-            return scores
         drawn = self.drawn[:, self.step]
         self.step += 1
+        if self.told:
+            self.told(self.step)
+        if self.temperature == 0:
+            return scores
         chance = self._chances(scores)
         ranked = chance if self.base is None else self._unsteered(scores)
         return self._only(draw(ranked, chance, drawn, self.top_p), scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,6 +20,7 @@ from ..model import (
     is_stateful,
     read_head,
 )
+from ..states import Progress
 from ..steer import Steer, labels, resolve_strength
 from ..text import as_chat, encoder_ids, prompt_ids
 from .decoding import Decoding, decode
@@ -91,7 +93,7 @@ def generate(
     # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))
     texts: list[list[str]] = [[]] * len(rows)
-    done = 0
+    steps = _Steps(options["progress"], len(rows), options["max_new_tokens"])
     lengths = [len(encoded[row.prompt]) for row in rows]
     for part in _batches(order, lengths, options["batch_size"], even=is_stateful(model)):
         batch = [rows[i] for i in part]
@@ -99,13 +101,12 @@ def generate(
         if beams == 1:
             drawn = uniforms(prompts, batch, options["seed"], options["max_new_tokens"])
             pick = Pick(drawn.to(head_device(model)), options["temperature"], options["top_p"])
+            pick.told = partial(steps.within, len(part))
         ids = decode(model, tokenizer, [encoded[row.prompt] for row in batch], batch, pick, how)
         found = tokenizer.batch_decode(ids, skip_special_tokens=True)
         for i, place in enumerate(part):
             texts[place] = found[i * beams : (i + 1) * beams]
-        if options["progress"]:
-            done += len(part)
-            options["progress"]("generate", done, len(rows))
+        steps.finish(len(part))
     recorded = [row.beside(before) for row in rows]
     names = labels(steer for row in recorded for steer in row.strengths)
     return [
@@ -120,6 +121,25 @@ def generate(
         for row, written in zip(recorded, texts, strict=True)
         for number, text in enumerate(written[: options["samples"]] if beams > 1 else written)
     ]
+
+
+class _Steps:
+    """Reports the number of tokens that are written, a text that ends early counted as whole."""
+
+    def __init__(self, progress: Progress | None, rows: int, length: int) -> None:
+        self._told = progress
+        self._done, self._total, self._length = 0, rows * length, length
+
+    def within(self, rows: int, step: int) -> None:
+        """`rows` texts of the batch that is being written have `step` tokens each."""
+        if self._told and step < self._length:
+            self._told("generate", self._done + rows * step, self._total)
+
+    def finish(self, rows: int) -> None:
+        """A batch of `rows` texts is written."""
+        self._done += rows * self._length
+        if self._told:
+            self._told("generate", self._done, self._total)
 
 
 def _batches(

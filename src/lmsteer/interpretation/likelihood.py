@@ -23,7 +23,7 @@ from ..model import (
     read_head,
     token_nll,
 )
-from ..states import Progress, encode_for, read_states
+from ..states import SHOWN, Progress, States, encode_for, read_states, watched
 from ..steer import Steer, change
 from ..text import Encoded
 
@@ -56,6 +56,7 @@ class Likelihood:
         return self.encoded.by_text(values)
 
 
+@watched
 def likelihood(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -64,7 +65,7 @@ def likelihood(
     strengths: Sequence[float],
     *,
     domain: bool,
-    progress: Progress | None = None,
+    progress: Progress | None = SHOWN,
 ) -> Likelihood | None:
     """The log-probability of every token at every strength; None if no text has a token to judge.
 
@@ -87,7 +88,7 @@ def likelihood(
     states = read_states(model, encoded, progress=progress)
     parts = [steer.domain] if domain and steer.domain is not None else []
     head, wanted = read_head(model), tuple(map(float, strengths))
-    found = _log_chances(head, states.hidden, states.targets, steer, parts, wanted)
+    found = _log_chances(head, states, steer, parts, wanted, progress)
     return Likelihood(encoded, found.cpu().double().numpy(), wanted)
 
 
@@ -97,13 +98,13 @@ _SCORES_AT_ONCE = 1 << 18
 @torch.no_grad()
 def _log_chances(
     head: Head,
-    hidden: Tensor,
-    targets: Tensor,
+    states: States,
     steer: Steer,
     always: Sequence[Steer],
     strengths: Sequence[float],
+    progress: Progress | None,
 ) -> Tensor:
-    hidden = hidden.to(head.weight)
+    hidden, targets = states.hidden.to(head.weight), states.targets
     plain, P, Q = hidden, steer.P.to(hidden), steer.Q.to(hidden)
     inner, directions = plain @ P, head.weight @ Q
     for part in always:
@@ -128,6 +129,8 @@ def _log_chances(
             chosen = scores.gather(1, wanted)
             total = scores.exp_().sum(1, keepdim=True)
             found[rows, column] = (chosen - total.log())[:, 0].float()
+        if progress:
+            progress("score", min(rows.stop, len(hidden)), len(hidden))
     far = ~torch.isfinite(found).all(1)
     if bool(far.any()):  # strengths that take scores out of what exp can hold
         for column, strength in enumerate(strengths):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..states import Progress
+from ..states import SHOWN, Progress
 from ..steer import Steer
 from .likelihood import likelihood
 from .spans import Evidence, check_options, evidence_in
@@ -24,7 +24,7 @@ def read_texts(
     strength: float = 1.0,
     spans: int = 3,
     domain: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | None = SHOWN,
 ) -> list[tuple[Evidence, StyleValue]]:
     """What `evidence` and `style_value` find in texts, from one pass over them.
 
@@ -36,7 +36,7 @@ def read_texts(
         strength: The strength of the evidence, above 0.
         spans: The largest number of spans per text.
         domain: Whether the domain part is on.
-        progress: Called as ``progress("read", done, total)``.
+        progress: How the work reports how far it is, as for `lmsteer.generate`.
     """
     check_options(strength, spans)
     wanted = sorted({*STRENGTHS, strength, -strength})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..states import Progress
+from ..states import SHOWN, Progress
 from ..steer import Steer
 from ..text import target_spans
 from .likelihood import Likelihood, likelihood
@@ -76,7 +76,7 @@ def evidence(
     strength: float = 1.0,
     spans: int = 3,
     domain: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | None = SHOWN,
 ) -> list[Evidence]:
     """Which parts of texts speak for a style, and which against it.
 
@@ -92,7 +92,7 @@ def evidence(
         spans: The largest number of spans per text.
         domain: Whether the domain part, if the steer has one, is on at both strengths: then both
             sides are in-domain.
-        progress: Called as ``progress("read", done, total)``.
+        progress: How the work reports how far it is, as for `lmsteer.generate`.
 
     Source: Han et al. 2024, section 5.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from ..states import Progress
+from ..states import SHOWN, Progress
 from ..steer import Steer
 from .likelihood import Likelihood, likelihood
 
@@ -59,7 +59,7 @@ def style_value(
     *,
     strengths: Sequence[float] = STRENGTHS,
     domain: bool = True,
-    progress: Progress | None = None,
+    progress: Progress | None = SHOWN,
 ) -> list[StyleValue]:
     """The strength at which each text is likeliest, its curve, and the probability of its label.
 
@@ -73,7 +73,7 @@ def style_value(
         texts: The texts to read; each is cut at the model's context.
         strengths: Three strengths or more, rising, from -1 or below to 1 or above.
         domain: Whether the domain part is on at every strength, as it was in training.
-        progress: Called as ``progress("read", done, total)``.
+        progress: How the work reports how far it is, as for `lmsteer.generate`.
 
     Source: Han et al. 2024, section 5 (the style of a text by the strength that scores it best).
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..states import text_losses
+from ..states import SHOWN, Progress, text_losses
 from .estimates import Estimate, bootstrap
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def perplexity(
     records: Sequence[Generation],
     *,
     fast: bool = False,
+    progress: Progress | None = SHOWN,
 ) -> Estimate:
     """The perplexity of the continuations: the exponential of the mean NLL over all their tokens.
 
@@ -31,12 +32,15 @@ def perplexity(
         tokenizer: That model's own, which need not be the one that the texts were generated with.
         records: The generated texts with their prompts.
         fast: Compute in bf16 where the hardware has it; see `states.text_losses`.
+        progress: How the work reports how far it is, as for `lmsteer.generate`.
 
     Returns:
         The estimate; `Estimate.count` is the number of tokens.
     """
     texts, prompts = [r.text for r in records], [r.prompt for r in records]
-    losses = text_losses(model, tokenizer, texts, prompts, attached=False, fast=fast)
+    losses = text_losses(
+        model, tokenizer, texts, prompts, attached=False, fast=fast, progress=progress
+    )
     return exponential_of_mean(losses, prompts)
 
 

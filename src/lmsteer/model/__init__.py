@@ -33,6 +33,7 @@ from .reading import base_rows as base_rows
 from .reading import cache_name as cache_name
 from .reading import changed_inputs as changed_inputs
 from .reading import read_hidden as read_hidden
+from .reading import whole_rows as whole_rows
 from .sketch import sample_digest as sample_digest
 from .tables import context_length as context_length
 from .tables import decoder_start as decoder_start

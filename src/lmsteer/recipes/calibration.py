@@ -81,8 +81,12 @@ def calibrate(
     encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])
     kl = text_divergence(model, encoded, plain, wanted)
     rows = []
-    for strength, part in zip(wanted, parts, strict=True):
-        fluency, variety = perplexity(model, tokenizer, part), distinct(part, 2)
+    for number, (strength, part) in enumerate(zip(wanted, parts, strict=True)):
+        if options["progress"]:
+            options["progress"]("measure", number, len(wanted))
+        # In bf16, where the processor has it: what that moves is far within the intervals.
+        fluency = perplexity(model, tokenizer, part, fast=True, progress=None)
+        variety = distinct(part, 2)
         rows.append(
             Cost(
                 strength=strength,

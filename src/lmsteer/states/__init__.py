@@ -14,5 +14,9 @@ from .options import at_least as at_least
 from .processes import Workers as Workers
 from .processes import joined as joined
 from .processes import workers as workers
+from .progress import LABELS as LABELS
+from .progress import SHOWN as SHOWN
 from .progress import Progress as Progress
+from .progress import drawn as drawn
+from .progress import watched as watched
 from .states import States as States

@@ -20,6 +20,7 @@ from ..model import (
 )
 from ..text import Batch, Encoded, batch_texts, encode_pairs, pad_batch
 from .hidden import read_states
+from .progress import SHOWN, Progress, watched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +61,7 @@ def target_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " targets"]:
     return cross_entropy(logits[wanted].float(), targets, reduction="none")
 
 
+@watched
 @torch.no_grad()
 def text_losses(
     model: nn.Module,
@@ -69,6 +71,7 @@ def text_losses(
     *,
     attached: bool = True,
     fast: bool = False,
+    progress: Progress | None = SHOWN,
 ) -> list[np.ndarray]:
     """The NLL in nats of each token of each text.
 
@@ -85,6 +88,7 @@ def text_losses(
         fast: Compute in bf16 where the hardware has products of it, if not `attached`: the trunk
             and the head. A perplexity moves by a few tenths of a percent, the loss of a single
             token by a few hundredths of a nat on average.
+        progress: How the work reports how far it is, as for `lmsteer.generate`.
 
     Returns:
         For each text an array ``(tokens,)``, in order; it is empty where nothing can be scored.
@@ -94,17 +98,26 @@ def text_losses(
     if not len(encoded):
         return found
     if not attached:
-        states = read_states(model, encoded, fast=fast)
+        states = read_states(model, encoded, fast=fast, progress=progress)
         head = read_head(model).fast() if fast else read_head(model)
-        nll = token_nll(head, states.hidden, states.targets)
-        for text, part in zip(encoded.source, encoded.by_text(_numbers(nll)), strict=True):
+        blocks = []
+        for block in states.blocks():
+            blocks.append(token_nll(head, block.hidden, block.targets))
+            if progress:
+                progress("score", sum(map(len, blocks)), len(states))
+        losses = _numbers(torch.cat(blocks))
+        for text, part in zip(encoded.source, encoded.by_text(losses), strict=True):
             found[text] = part
         return found
     at_once = min(_TOKENS_AT_ONCE, _SCORES_AT_ONCE // max(1, len(tokenizer)))
+    done = 0
     for rows in batch_texts(encoded, at_once):
         losses = _numbers(target_losses(model, pad_batch(encoded, rows)))
         for row, part in zip(rows, encoded.only(rows).by_text(losses), strict=True):
             found[encoded.source[row]] = part
+        done += len(rows)
+        if progress:
+            progress("score", done, len(encoded))
     return found
 
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Generic, NamedTuple, TypedDict, TypeVar, cast, get_type_hints
 
 from ..errors import InputError
-from .progress import Progress
+from .progress import SHOWN, Progress, watched
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -90,8 +90,11 @@ class JobOptions(TypedDict, total=False):
     progress: Annotated[
         Progress | None,
         Option(
-            None,
-            "A function that is called as ``progress(stage, done, total)`` as the work goes on.",
+            SHOWN,
+            "How the work reports how far it is. By default one line on stderr, with an estimate "
+            "of the time that is left, in a terminal or a notebook and after two seconds; nothing "
+            "elsewhere. None: nothing. A function: it is called as ``progress(stage, done, "
+            "total)``.",
             decides=False,
             recorded=False,
         ),
@@ -152,7 +155,10 @@ class Options(Mapping[str, Option], Generic[T]):
         return cast(T, {name: told[name] for name in self})
 
     def documented(self, function: F) -> F:
-        """Show the options in a function's signature and docstring, in place of ``**options``."""
+        """Show the options in a function's signature and docstring, in place of ``**options``.
+
+        The default of ``progress`` then draws by itself: see `progress.watched`.
+        """
         whole = inspect.signature(function)
         *named, _ = whole.parameters.values()
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -160,6 +166,8 @@ class Options(Mapping[str, Option], Generic[T]):
             inspect.Parameter(name, keyword, default=option.default, annotation=option.type)
             for name, option in self.items()
         ]
+        if "progress" in self:
+            function = watched(function)
         function.__signature__ = whole.replace(parameters=[*named, *shown])  # type: ignore[attr-defined]
         if function.__doc__:
             entry = re.compile(r"^( *)\*\*options:.*?\n(?=\s*\n|\1\S)", re.DOTALL | re.MULTILINE)

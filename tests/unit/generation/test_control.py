@@ -117,3 +117,15 @@ def test_a_closed_stream_stops_and_frees_the_model(llama, tokenizer, steer):
 def test_a_failure_in_a_stream_reaches_the_reader(llama, tokenizer):
     with pytest.raises(InputError, match="top_p"):
         list(lmsteer.stream(llama, tokenizer, "it is", top_p=7.0))
+
+
+def test_the_head_reads_rows_that_lie_together(llama, tokenizer):
+    """Of a slice of longer prompts torch makes a copy of the whole head for each row."""
+    seen = []
+    handle = llama.get_output_embeddings().register_forward_pre_hook(
+        lambda module, args: seen.append((args[0].shape[0], args[0].is_contiguous()))
+    )
+    lmsteer.generate(llama, tokenizer, PROMPTS, max_new_tokens=3, min_new_tokens=3)
+    handle.remove()
+    assert seen == [(3, True)] * 3
+    assert not llama.get_output_embeddings()._forward_pre_hooks

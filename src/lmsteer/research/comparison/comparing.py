@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...generation import generate
 from ...metrics import Estimate, Scorer, acceptability, text_perplexity
 from ...model import input_device
-from ...states import Progress
+from ...states import SHOWN, Progress, watched
 from ...steer import strength_texts
 from ...text import Example, digest_of
 from ..evaluation import check_scorers, measure
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@watched
 def compare(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -36,7 +37,7 @@ def compare(
     settings: Settings | None = None,
     worst: bool = False,
     folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress | None = SHOWN,
     done: Callable[[MethodRow], None] | None = None,
 ) -> list[MethodRow]:
     """Measure each method on the same model, examples, prompts, random numbers and scorers.
@@ -53,7 +54,7 @@ def compare(
         worst: Whether the style is one to be avoided; see `evaluation.measure`.
         folder: Where each method's row is saved as soon as it is measured. Rows that an earlier
             run of the same settings saved there are not measured again.
-        progress: Called as ``progress(stage, done, total)``.
+        progress: How the work reports how far it is, as for `lmsteer.train`.
         done: Called with each row.
 
     Raises:
