@@ -2,6 +2,8 @@
 
 from .attachment import alone as alone
 from .attachment import attach as attach
+from .encoders import ENCODERS as ENCODERS
+from .encoders import load_encoder as load_encoder
 from .head import Head as Head
 from .head import read_head as read_head
 from .head import token_nll as token_nll
@@ -9,6 +11,8 @@ from .identity import check_everywhere as check_everywhere
 from .identity import check_fit as check_fit
 from .identity import fingerprint as fingerprint
 from .identity import input_dim as input_dim
+from .layers import layers_of as layers_of
+from .layers import read_layers as read_layers
 from .loading import load_model as load_model
 from .loading import model_folder as model_folder
 from .merging import merge as merge
