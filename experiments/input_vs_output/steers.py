@@ -70,7 +70,7 @@ def main() -> None:
     sst = list(styles.sentiment(args.data).examples)
     wanted = {
         "in-reading": ("bundled", verdicts(sst), {"where": "prompt", "steps": 300}),
-        "out-reading": ("bundled", verdicts(sst), {"site": "output"}),
+        "out-reading": ("bundled", verdicts(sst), {"site": "output", "solver": "convex"}),
         "in": ("bundled", sst, {}),
         "in-halves": ("bundled", halves(sst), {"where": "prompt"}),
         "in-detox": ("bundled", list(styles.detox(args.data).examples), {"steps": 400}),

@@ -52,8 +52,9 @@ class Bench:
         self.hidden = read_states(self.model, batches).hidden[::4]
 
     def train(self, examples: list[lmsteer.Example], **options: Any) -> lmsteer.Steer:
-        """A steer by the default solver."""
-        options = {"balance": self.style.balance, "calibrate": False, **options}
+        """A steer by the solver convex."""
+        fixed = {"balance": self.style.balance, "calibrate": False, "solver": "convex"}
+        options = {**fixed, **options}
         return lmsteer.train(self.model, self.tokenizer, examples, name="it", **options)
 
     def write(self, mixes: list[Mapping[lmsteer.Steer, float]]) -> list[lmsteer.Generation]:

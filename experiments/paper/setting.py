@@ -53,7 +53,8 @@ def load_steer(
 
 def train(pair: Any, style: Style, name: str) -> lmsteer.Steer:
     """By the default solver."""
-    return lmsteer.train(*pair, style.examples, name=name, balance=style.balance, calibrate=False)
+    options = {"balance": style.balance, "calibrate": False, "solver": "convex"}
+    return lmsteer.train(*pair, style.examples, name=name, **options)
 
 
 def facts(args: argparse.Namespace, **more: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 python -m experiments.shipped_steers.train --data ../shared/data
 
-For both bundled models: the default solver, its own choice of rank, strengths calibrated on 384
+For both bundled models: the solver convex, its own choice of rank, strengths calibrated on 384
 texts each, and the effect of each strength on text sampled from the package's prompts, judged by a
 scorer that never met the steer's text (`../shared/styles.py`).
 """
@@ -85,6 +85,7 @@ def main() -> None:
                 style.examples,
                 name=name,
                 balance=style.balance,
+                solver="convex",
                 calibrate=False,
             )
             steer = lmsteer.calibrate(model, tokenizer, steer, samples=16)

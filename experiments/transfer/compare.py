@@ -169,11 +169,10 @@ def main() -> None:
     for draw in range(3):
         few = drawn(style.examples, draw)
         ways.append(target.row(f"refined on {FEW}, draw {draw}", carried(examples=few), kl))
-        alone = lmsteer.train(*pair, few, name=args.style, calibrate=False)
+        alone = lmsteer.train(*pair, few, name=args.style, calibrate=False, solver="convex")
         ways.append(target.row(f"trained on the same {FEW}, draw {draw}", alone, kl))
-    whole = lmsteer.train(
-        *pair, style.examples, name=args.style, balance=style.balance, calibrate=False
-    )
+    options = {"balance": style.balance, "calibrate": False, "solver": "convex"}
+    whole = lmsteer.train(*pair, style.examples, name=args.style, **options)
     ways.append(target.row("trained on all", whole, kl))
     facts = {
         "source": Path(args.source).name,

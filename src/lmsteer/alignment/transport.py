@@ -141,6 +141,7 @@ def transfer(
             examples,
             name=steer.name,
             start=scaled,
+            solver="convex",  # it holds the map to where it begins
             calibrate=False,
             **_refinement(target[1], examples),
             progress=progress,

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from importlib import import_module
 from logging import ERROR, getLogger
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,10 @@ def hush_transformers() -> None:
     _UNDO.append(hub.disable_progress_bars if off else hub.enable_progress_bars)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    with contextlib.suppress(ImportError, AttributeError):  # unpacking has a bar of its own
+        unpacking: Any = import_module("transformers.modeling_gguf_pytorch_utils")
+        _UNDO.append(partial(setattr, unpacking, "tqdm", unpacking.tqdm))
+        unpacking.tqdm = partial(unpacking.tqdm, disable=True)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .display import hush_transformers
+from .display import err, escape, hush_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +19,7 @@ def open_model(
     from ..model import load_model
 
     hush_transformers()
+    _tell(name)
     return load_model(name, device=device, dtype=dtype)
 
 
@@ -27,4 +28,16 @@ def open_weights(name: str) -> Checkpoint:
     from ..export import open_checkpoint
 
     hush_transformers()
+    _tell(name)
     return open_checkpoint(name)
+
+
+def _tell(name: str) -> None:
+    """Say that the first load of a GGUF file takes its time."""
+    from ..model import takes_long
+
+    if takes_long(name):
+        err.print(
+            f"unpacking {escape(name)}, which takes about a minute; later loads take seconds",
+            soft_wrap=True,
+        )

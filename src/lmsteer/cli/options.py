@@ -58,10 +58,13 @@ Name = Annotated[
 ]
 
 # The model, and where it is computed.
-Model = Annotated[
-    str,
-    Option("--model", help="The model: bundled, bundled-small, a local folder, or a Hub id."),
-]
+_MODEL = Option(
+    "--model",
+    help="The model: bundled, bundled-small, smollm2, gemma-3-270m, a local folder, a GGUF file, "
+    "or a Hub id.",
+)
+Model = Annotated[str, _MODEL]
+OptionalModel = Annotated[str | None, _MODEL]
 Device = Annotated[
     str | None,
     Option(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from ..model import BUNDLED_MODELS, KNOWN, whereabouts
 from ..steer import Steer, strength_texts
 from ..storage import FACTS, measured, read_steer, shipped_steers
 from .calibrate import describe_calibration
@@ -35,7 +36,10 @@ def list_(
     folder: Annotated[Path, typer.Argument(help="The folder to look for steers in.")] = Path("."),
     json_: Json = False,
 ) -> None:
-    """List the steers in the folders of a folder, and those that come with the package.
+    """List the steers in the folders of a folder, those that come with the package, and the models.
+
+    The models are those that have a short name. Each is in the package, on this machine, or told
+    with the command that brings it.
 
     Example: lmsteer list
     """
@@ -45,7 +49,8 @@ def list_(
     for name, steers in shipped_steers().items():
         found += [(f"{name} (shipped, {facts_of(s)['base_model']})", s) for s in steers]
     if json_:
-        print_json([{"where": where, **facts_of(s)} for where, s in found])
+        rows = [{"where": where, **facts_of(s)} for where, s in found]
+        print_json({"steers": rows, "models": _models()})
         return
     table = Table("steer", "site", "acts on", "dim", "rank", "domain", "base model")
     for where, steer in found:
@@ -53,6 +58,29 @@ def list_(
         table.add_row(escape(where), *(escape(str(fact)) for fact in facts[1:]))
     none = f"no steers in {escape(str(folder))}; make one with: lmsteer train"
     out.print(table if found else none, soft_wrap=True)
+    models = Table("model", "is", "licence", "where")
+    for model in _models():
+        where = "comes with lmsteer" if model["command"] is None else model["here"]
+        models.add_row(model["name"], model["hub"], model["licence"], where or model["command"])
+    out.print(models, soft_wrap=True)
+
+
+def _models() -> list[dict[str, Any]]:
+    """The models with a short name: what they are, and where this machine has them."""
+    own = {"hub": None, "licence": "MIT", "here": "bundled", "command": None}
+    return [
+        *({"name": name, **own} for name in BUNDLED_MODELS),
+        *(
+            {
+                "name": known.name,
+                "hub": known.hub,
+                "licence": known.licence,
+                "here": whereabouts(known),
+                "command": known.command,
+            }
+            for known in KNOWN.values()
+        ),
+    ]
 
 
 def show(name: Name, model: Model = MODEL, json_: Json = False) -> None:

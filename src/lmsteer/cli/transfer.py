@@ -20,8 +20,7 @@ def transfer(
         str,
         typer.Option(
             "--target",
-            help="The model to carry the steer to: bundled, bundled-small, a local folder, or a "
-            "Hub id.",
+            help="The model to carry the steer to: whatever --model takes.",
             show_default=False,
         ),
     ],

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import ArtefactError, NotFoundError, UnsupportedError
-from ..model import check_everywhere, check_fit, head_of, model_folder
+from ..model import check_everywhere, check_fit, head_of, model_folder, shown_name
 from ..steer import Site, Steer, resolve_strength
 
 HEADS = ("lm_head", "embed_out", "output")
@@ -74,7 +74,7 @@ def open_checkpoint(
     """Open a model for export, reading only its word tables.
 
     Args:
-        name_or_path: The model, as for `lmsteer.load_model`: bundled, a local folder, or a Hub id.
+        name_or_path: The model, as for `lmsteer.load_model`. A GGUF file is unpacked first.
         revision: A branch, tag or commit on the Hub.
 
     Raises:
@@ -97,7 +97,7 @@ def open_checkpoint(
     family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):
         model: Any = family.from_config(config)  # type: ignore[no-untyped-call]
-    model.config._name_or_path = str(name_or_path)
+    model.config._name_or_path = shown_name(name_or_path)
     head, table = head_of(model), model.get_input_embeddings()
     if type(head) is not nn.Linear:
         raise UnsupportedError(

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ..errors import InputError, MissingExtraError, UnsupportedError
+from ..errors import InputError, UnsupportedError
 from ..model import head_of
 from ..steer import Steer, labels, unique_file_names
 from .checkpoint import Checkpoint
@@ -66,16 +66,11 @@ def export_gguf(
         their files.
 
     Raises:
-        MissingExtraError: The package gguf is absent (extra ``llama``).
         MismatchError: A steer of another model.
         InputError: An unknown precision, or `path` may not be replaced.
         UnsupportedError: A steer of the input site; an architecture whose base cannot be written
             here, or whose files have no head of their own.
     """
-    try:
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("gguf", "llama", "exporting for llama.cpp") from error
     if base is not None and base not in get_args(Precision):
         raise InputError(f"base must be one of {get_args(Precision)} or None, was: {base!r}")
     kind = str(checkpoint.model.config.model_type)

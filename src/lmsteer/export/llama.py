@@ -11,13 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UnsupportedError
+from ..model import LLAMA3_SPLIT
 from .checkpoint import Checkpoint
 
-# Split patterns of byte-level BPE tokenizers, by the name that llama.cpp gives them.
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _LAYER = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -155,11 +151,14 @@ def _pretokenizer(tokenizer: dict[str, Any]) -> str:
     if tokenizer["model"].get("type") == "BPE" and is_bytes and tokenizer["normalizer"] is None:
         if len(steps) == 1 and steps[0].get("use_regex", True):
             return "gpt-2"
-        if len(steps) == 2 and steps[0].get("pattern", {}).get("Regex") == _LLAMA3:
+        if len(steps) == 2 and steps[0].get("pattern", {}).get("Regex") == LLAMA3_SPLIT:
             return "llama-bpe"
+        digits = {"type": "Digits", "individual_digits": True}
+        if len(steps) == 2 and steps[0] == digits and steps[1].get("use_regex", True):
+            return "smollm"
     raise UnsupportedError(
-        "a base GGUF is written here for byte-level BPE tokenizers that split as GPT-2's or "
-        f"Llama 3's do; {_OTHERS} with --untie"
+        "a base GGUF is written here for byte-level BPE tokenizers that split as GPT-2's, "
+        f"Llama 3's or SmolLM2's do; {_OTHERS} with --untie"
     )
 
 

@@ -6,16 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..steer import Steer
-
-# The number of likeliest tokens that are looked at first: most nuclei are smaller, and for small
-# models sorting the whole vocabulary at every token would cost more than the model itself.
-_FIRST = 512
+from .drawing import draw
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +59,9 @@ class Pick:
     """A logits processor that samples: it leaves one token possible, which greedy search takes.
 
     It inverts the cumulative distribution, which needs one random number per token, drawn
-    beforehand. Sampling by torch would make every row depend on the others of its batch.
+    beforehand (`drawing.draw`). Sampling by torch would make every row depend on the others of its
+    batch. The scores of a large vocabulary are tens of megabytes, and on a CPU fresh memory for
+    them costs more than the arithmetic: so the same two tables are written at every step.
     """
 
     def __init__(self, drawn: Float[Tensor, "rows length"], temperature: float, top_p: float):
@@ -71,68 +69,46 @@ class Pick:
         self.base: Callable[[], Float[Tensor, "rows vocab"]] | None = None
         """The unsteered scores of this step, where the nucleus is to be theirs."""
         self.step = 0
+        self._chance: Tensor | None = None
+        self._left: Tensor | None = None
+        self._chosen: Tensor | None = None
 
     def __call__(
         self, input_ids: Tensor, scores: Float[Tensor, "rows vocab"]
     ) -> Float[Tensor, "rows vocab"]:
-        """The scores as they are at temperature 0; else 0 for the drawn token, -inf elsewhere."""
+        """The scores as they are at temperature 0; else 0 for the drawn token, -inf elsewhere.
+
+        The returned table is written anew at the next call.
+        """
         if self.temperature == 0:
             return scores
-        chance = (scores.float() / self.temperature).softmax(-1)
-        drawn = self.drawn[:, self.step, None]
+        drawn = self.drawn[:, self.step]
         self.step += 1
+        chance = self._chances(scores)
         ranked = chance if self.base is None else self._unsteered(scores)
-        top, ids = _likeliest(ranked, _FIRST)
-        chosen = _draw(top, ids, chance, drawn, self.top_p)
-        wide = (top.sum(-1) < self.top_p).nonzero()[:, 0]
-        if len(wide) and top.shape[1] < chance.shape[1]:
-            top, ids = _likeliest(ranked[wide], chance.shape[1])
-            chosen[wide] = _draw(top, ids, chance[wide], drawn[wide], self.top_p)
-        return torch.full_like(scores, float("-inf")).scatter_(-1, chosen, 0.0)
+        return self._only(draw(ranked, chance, drawn, self.top_p), scores)
+
+    def _chances(self, scores: Tensor) -> Float[Tensor, "rows vocab"]:
+        """The probabilities, in the table of the step before."""
+        table = self._chance
+        if table is None or table.shape != scores.shape:
+            table = self._chance = torch.empty_like(scores, dtype=torch.float32)
+        if self.temperature != 1:
+            scores = torch.div(scores, self.temperature, out=table)
+        return torch.softmax(scores.float(), -1, out=table)
+
+    def _only(self, chosen: Int[Tensor, " rows"], scores: Tensor) -> Tensor:
+        """0 for the chosen token of each row, -inf elsewhere, in the table of the step before."""
+        places, table = chosen[:, None], self._left
+        if table is None or self._chosen is None or table.shape != scores.shape:
+            table = self._left = torch.full_like(scores, float("-inf"))
+        else:
+            table.scatter_(-1, self._chosen, float("-inf"))
+        self._chosen = places
+        return table.scatter_(-1, places, 0.0)
 
     def _unsteered(self, scores: Float[Tensor, "rows vocab"]) -> Float[Tensor, "rows vocab"]:
         """The probabilities of the unsteered model, over the tokens that are allowed."""
         assert self.base is not None
         base = self.base().to(scores.device).float() / self.temperature
         return base.masked_fill(scores == float("-inf"), float("-inf")).softmax(-1)
-
-
-def _likeliest(chance: Float[Tensor, "rows vocab"], count: int) -> tuple[Tensor, Tensor]:
-    """The `count` greatest values of each row, in falling order, and their places."""
-    width = chance.shape[1]
-    count = min(count, width)
-    if chance.device.type != "cpu":
-        top, ids = chance.topk(count)
-        return top, ids
-    # numpy sorts integers ten times as fast as torch sorts numbers with their places. Bits of
-    # positive floats are in the order of the numbers; equal ones go by their place.
-    bits = chance.contiguous().view(torch.int32).long()
-    keys = ((bits << 32) | torch.arange(width)).numpy()
-    if count < width:
-        keys = np.partition(keys, width - count, axis=-1)[:, width - count :]
-    found = torch.from_numpy(np.sort(keys, axis=-1)[:, ::-1].copy())
-    values = (found >> 32).int().view(torch.float32)
-    return values, found & 0xFFFFFFFF
-
-
-def _draw(
-    top: Float[Tensor, "rows few"],
-    ids: Int[Tensor, "rows few"],
-    chance: Float[Tensor, "rows vocab"],
-    drawn: Float[Tensor, "rows 1"],
-    top_p: float,
-) -> Int[Tensor, "rows 1"]:
-    """One of `ids` per row, drawn by its probability among those of the nucleus.
-
-    Args:
-        top: The probabilities that decide the nucleus, falling from left to right.
-        ids: The tokens of these probabilities.
-        chance: The probabilities by which the tokens of the nucleus are drawn.
-        drawn: Random numbers in [0, 1).
-        top_p: The share of the probability that the nucleus has.
-    """
-    # The nucleus holds every token before which less than top_p has been reached.
-    inside = top.cumsum(-1) - top < top_p
-    share = (chance.gather(-1, ids) * inside).cumsum(-1)
-    place = torch.searchsorted(share, drawn * share[:, -1:], right=True)
-    return ids.gather(-1, place.minimum(inside.sum(-1, keepdim=True) - 1))

@@ -88,7 +88,7 @@ def evidence(
         steer: A steer at the output site, learned on `model`.
         texts: The texts to read. An empty text has no evidence, nor has a single token that nothing
             precedes.
-        strength: The strength s, above 0; 1 is what training used for a text labelled +1.
+        strength: The strength s, above 0.
         spans: The largest number of spans per text.
         domain: Whether the domain part, if the steer has one, is on at both strengths: then both
             sides are in-domain.

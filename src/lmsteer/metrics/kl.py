@@ -49,9 +49,7 @@ def text_divergence(
             return attach(model, {steer: strength}, where=where)
 
         moved = read_states(model, encoded, within=steered).hidden
-        for part in head.chunks(len(hidden)):
-            base = head.logits(hidden[part]).log_softmax(-1)
-            total[strength] += _summed(head, moved[part], base) / len(hidden)
+        (total[strength],) = _means(head, hidden, moved - hidden, [1.0])
     return total
 
 
@@ -61,7 +59,8 @@ def divergence(
 ) -> dict[float, float]:
     """KL(P_s || P_0) at each strength, mean over the rows of `hidden`, in nats per token.
 
-    It is exact over the whole vocabulary, and computed for a chunk of the rows at a time.
+    It is exact over the whole vocabulary. The head is multiplied twice, however many strengths
+    there are.
 
     Args:
         head: The head of the model.
@@ -70,17 +69,61 @@ def divergence(
         strengths: Signed strengths.
     """
     added = change(hidden, steer.P.to(hidden), steer.Q.to(hidden))
-    total = dict.fromkeys(strengths, 0.0)
-    for part in head.chunks(len(hidden)):
-        base = head.logits(hidden[part]).log_softmax(-1)
-        for strength in strengths:
-            if strength == 0.0:
-                continue
-            total[strength] += _summed(head, hidden[part] + strength * added[part], base)
-    return {strength: value / len(hidden) for strength, value in total.items()}
+    wanted = [strength for strength in strengths if strength != 0.0]
+    means = dict(zip(wanted, _means(head, hidden, added, wanted), strict=True))
+    return {strength: means.get(strength, 0.0) for strength in strengths}
 
 
-def _summed(head: Head, moved: Tensor, base: Tensor) -> float:
-    """The KL of the rows' distributions from log-probabilities `base`, summed over the rows."""
-    steered = head.logits(moved).log_softmax(-1)
-    return float((steered.exp() * (steered - base)).sum(dtype=torch.float64))
+def _means(
+    head: Head,
+    hidden: Float[Tensor, "tokens dim"],
+    added: Float[Tensor, "tokens dim"],
+    strengths: Sequence[float],
+) -> list[float]:
+    """The KL of rows with ``strength * added`` from those without, mean over the rows.
+
+    Before the head's bias, scale and soft-cap the scores are linear in the rows, so those of every
+    strength follow from two products. The vocabulary is taken in blocks.
+    """
+    totals = [0.0] * len(strengths)
+    for part in head.rows_for_blocks(len(hidden)):
+        base, *steered = (_Sums(hidden[part]) for _ in range(len(strengths) + 1))
+        for block in head.blocks():
+            few = head.part(block)
+            raw, slope = (rows[part] @ few.weight.T for rows in (hidden, added))
+            unsteered = few.finish_(raw.clone())
+            base.add(unsteered, None)
+            for sums, strength in zip(steered, strengths, strict=True):
+                scores = few.finish_(torch.add(raw, slope, alpha=strength))
+                sums.add(scores, unsteered)
+        for number, sums in enumerate(steered):
+            # The sum over tokens of p_s (log p_s - log p_0).
+            kl = sums.shift / sums.mass + base.log_mass() - sums.log_mass()
+            totals[number] += float(kl.sum())
+    return [total / len(hidden) for total in totals]
+
+
+class _Sums:
+    """Sums over the blocks of a vocabulary, for each row, that do not overflow."""
+
+    def __init__(self, rows: Float[Tensor, "rows dim"]) -> None:
+        zeros = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+        self.top = zeros - torch.inf
+        self.mass = zeros
+        """The sum of ``exp(score - top)``."""
+        self.shift = zeros
+        """The sum of ``exp(score - top) (score - unsteered score)``."""
+
+    def add(self, scores: Float[Tensor, "rows block"], unsteered: Tensor | None) -> None:
+        """Take a block in; `scores` are written over."""
+        top = torch.maximum(scores.amax(-1).double(), self.top)
+        kept = (self.top - top).exp()
+        share = (scores - top[:, None].float()).exp_()
+        self.mass = self.mass * kept + share.sum(-1).double()
+        if unsteered is not None:
+            self.shift = self.shift * kept + share.mul_(scores.sub_(unsteered)).sum(-1).double()
+        self.top = top
+
+    def log_mass(self) -> Float[Tensor, " rows"]:
+        """The logarithm of the sum of ``exp(score)``."""
+        return self.top + self.mass.log()

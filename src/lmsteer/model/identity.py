@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -71,12 +72,25 @@ def fingerprint(model: nn.Module, site: Site = "output") -> Fingerprint:
     if module not in _SKETCHES or _SKETCHES[module][0] != state:
         table = affine(module)[0] if site == "output" else _rows(module)
         _SKETCHES[module] = (state, sketch(table))
-    # The path of a local folder is private; its last part is the name.
+    # The path of a local folder or file is private; its last part is the name.
     inside: Any = unwrap(model)
     name = str(getattr(inside.config, "_name_or_path", "") or type(inside).__name__)
-    name = Path(name).name if Path(name).is_dir() else name
+    name = Path(name).name if os.path.exists(name) else name
     revision = getattr(inside.config, "_commit_hash", None)
     return Fingerprint(sketch=_SKETCHES[module][1], model=name, revision=revision)
+
+
+def copied_from(model: nn.Module) -> dict[str, str] | None:
+    """The GGUF file that a model's weights were unpacked from; None where there was none.
+
+    Returns:
+        The ``file``'s name, its ``sha256``, and its ``packing``, such as ``"Q4_1"``.
+    """
+    inside: Any = unwrap(model)
+    told = getattr(getattr(inside, "config", None), "lmsteer_copy", None)
+    if not isinstance(told, dict):
+        return None
+    return {key: str(told.get(key, ""))[:200] for key in ("file", "sha256", "packing")}
 
 
 def _rows(table: Any) -> Tensor:

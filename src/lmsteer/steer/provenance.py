@@ -78,6 +78,8 @@ class Provenance:
         source: Where the texts are from, or None where the record does not say.
         samples: Texts for the model card.
         transfer: How the steer was carried from another model, or None where it was not.
+        model_copy: The GGUF file that the model was unpacked from: its ``file``, ``sha256`` and
+            ``packing``; None where it was the original.
     """
 
     data: Data | None
@@ -88,11 +90,13 @@ class Provenance:
     source: str | None
     samples: tuple[Sample, ...]
     transfer: Mapping[str, Any] | None
+    model_copy: Mapping[str, str] | None
 
 
 def read_provenance(record: Mapping[str, Any]) -> Provenance:
     """What the record of a steer says, as far as it is shown."""
-    data, held_out, source = (record.get(key) for key in ("data", "held_out", "source"))
+    keys = ("data", "held_out", "source", "model_copy")
+    data, held_out, source, copy = (record.get(key) for key in keys)
     return Provenance(
         data=read_value(Data, data) if data else None,
         held_out=read_value(HeldOut, held_out) if held_out else None,
@@ -102,6 +106,7 @@ def read_provenance(record: Mapping[str, Any]) -> Provenance:
         source=None if source is None else str(source),
         samples=tuple(read_value(Sample, row) for row in record.get("samples", ())),
         transfer=record.get("transfer"),
+        model_copy=copy if isinstance(copy, Mapping) else None,
     )
 
 
@@ -115,7 +120,7 @@ def carried_over(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def lineage(record: Mapping[str, Any]) -> dict[str, Any]:
     """What of a record still says how a steer was learned, after it was carried to a new model."""
-    kept = ("solver", "data", "held_out", "rank", "source", "transfer")
+    kept = ("solver", "data", "held_out", "rank", "source", "transfer", "model_copy")
     return {key: value for key, value in record.items() if key in kept}
 
 

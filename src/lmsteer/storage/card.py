@@ -38,8 +38,8 @@ def card(steer: Steer) -> str:
         '    model.generate(**tokenizer("My life is", return_tensors="pt"))',
         "```",
         "",
-        "Strength 0 is the base model, 1 is what training used for a text labelled +1; negative "
-        "strengths give the opposite style."
+        "Strength 0 is the base model. Strengths above 0 lead to texts like those labelled +1, "
+        "strengths below 0 to texts like those labelled -1."
         + (" It acts on the prompt alone." if steer.where == "prompt" else ""),
     ]
     lines += _making(told)
@@ -93,7 +93,8 @@ def steer_lines(steers: Sequence[Mapping[str, Any]], *, site: bool = False) -> l
 
 
 def _base_model(name: str) -> list[str]:
-    if name in ("bundled", "bundled-small") or not _HUB_ID.fullmatch(name):
+    is_file = name in ("bundled", "bundled-small") or name.lower().endswith(".gguf")
+    if is_file or not _HUB_ID.fullmatch(name):
         return []
     # YAML would read some names without a slash as something else: null, 1.0.
     return [f"base_model: {name if '/' in name else quoted(name)}"]
@@ -110,6 +111,13 @@ def _making(told: Provenance) -> list[str]:
         ]
         if told.source is not None:
             lines.append(f"Source: {markdown(told.source)}. The text itself is not here.")
+    if copy := told.model_copy:
+        packed = f", packed as {code(str(copy['packing']))}" if copy.get("packing") else ""
+        lines += [
+            "",
+            f"Learned on a copy of the model's weights{packed} "
+            f"({code(str(copy.get('file', '')))}).",
+        ]
     if held_out := told.held_out:
         lines += [
             "",

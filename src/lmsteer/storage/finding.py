@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from ..errors import MismatchError, NotFoundError
-from ..model import check_fit
+from ..model import canonical_name, check_fit
 from ..steer import DOMAIN, Steer
 from .facts import FACTS
 from .hub import pull_steer
@@ -21,8 +21,8 @@ def shipped_steers(model: nn.Module | str | None = None) -> dict[str, list[Steer
     """The steers that come with the package, by name.
 
     Args:
-        model: A model, or the name of one, for which the steers must have been made; None gives
-            the steers of all models.
+        model: A model, or the name of one (short names stand for the Hub's), for which the steers
+            must have been made; None gives the steers of all models.
     """
     found: dict[str, list[Steer]] = {}
     root = Path(str(resources.files("lmsteer") / "assets" / "steers"))
@@ -35,7 +35,8 @@ def shipped_steers(model: nn.Module | str | None = None) -> dict[str, list[Steer
 
 def _is_made_for(steer: Steer, model: nn.Module | str) -> bool:
     if isinstance(model, str):
-        return steer.fingerprint is not None and steer.fingerprint.model == model
+        name = steer.fingerprint.model if steer.fingerprint is not None else ""
+        return canonical_name(name) == canonical_name(model)
     try:
         check_fit(model, steer)
     except MismatchError:

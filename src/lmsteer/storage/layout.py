@@ -50,7 +50,7 @@ def pack(steer: Steer) -> tuple[bytes, str]:
         "where": steer.where,
         "dim": steer.dim,
         "rank": steer.rank,
-        "label": "strength 1 is what training used for a text labelled +1",
+        "label": "strengths above 0 lead to texts like those with labels above 0",
         "sha256": hashlib.sha256(blob).hexdigest(),
         "base_model": base,
         "record": dict(steer.record),

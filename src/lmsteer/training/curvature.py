@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..model import Head
 from ..states import States
+from .expectation import expected, scatter
 
 # The number of rows that the curvature is estimated from: enough for dims in the thousands, and a
 # small part of a pass over a large corpus.
 MOST_TOKENS = 16384
-_ROWS = 8192  # rows of the vocabulary that are handled at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,13 @@ class Curvature:
     left_values: Float[Tensor, " inputs"]
     right: Float[Tensor, "dim dim"]
     right_values: Float[Tensor, " dim"]
+
+    @classmethod
+    def of(cls, left: Tensor, right: Tensor) -> Curvature:
+        """``left (x) right``, two symmetric matrices without negative eigenvalues."""
+        left_values, left = _eigen(left)
+        right_values, right = _eigen(right)
+        return cls(left, left_values, right, right_values)
 
     @property
     def mean(self) -> float:
@@ -109,6 +116,10 @@ class Directions:
         balance = (Q.norm(dim=0) / P.norm(dim=0).clamp_min(1e-30)).sqrt()
         return P * balance, Q / balance.clamp_min(1e-30)
 
+    def matrix(self, rank: int) -> Float[Tensor, "dim dim"]:
+        """The sum of the leading directions."""
+        return self.left[:, :rank] @ self.right[:, :rank].T
+
 
 def inputs_of(states: States, *, domain: bool) -> Float[Tensor, "held inputs"]:
     """``[y_1 h; y_2 h; ...; h]`` of each token (without the last where there is no domain)."""
@@ -121,41 +132,18 @@ def curvature_of(head: Head, states: States, *, domain: bool) -> Curvature:
     """The curvature at W = 0, estimated from training tokens that are evenly spread over all."""
     states = states.spread(MOST_TOKENS)
     dim, parts = states.hidden.shape[1], states.labels.shape[1] + domain
-    vocab = len(head.weight)
-    left, right = (torch.zeros(n, n, device=states.device) for n in (parts * dim, dim))
-    mass, weight = (torch.zeros(n, device=states.device) for n in (vocab, 1))
+    left, outer = (torch.zeros(n, n, device=states.device) for n in (parts * dim, dim))
+    mass, weight = (torch.zeros(n, device=states.device) for n in (len(head.weight), 1))
     for block in states.blocks():
         inputs = inputs_of(block, domain=domain)
         left += (inputs * block.weights[:, None]).T @ inputs
-        _add_head_part(head, block.hidden, block.weights, mass, right)
+        for part in head.chunks(len(block.hidden)):
+            mean, chance, slope = expected(head, block.hidden[part])
+            outer += (mean * block.weights[part, None]).T @ mean
+            mass += block.weights[part] @ (chance * slope**2)
         weight += block.weights.sum()
-    states.workers.add(left, right, mass, weight)
-    right = -right
-    for start in range(0, vocab, _ROWS):
-        table, share = head.weight[start : start + _ROWS], mass[start : start + _ROWS]
-        right += (table.float() * share[:, None]).T @ table.float()
-    left_values, left = _eigen(left / weight)
-    right_values, right = _eigen(right / weight)
-    return Curvature(left, left_values, right, right_values)
-
-
-def _add_head_part(
-    head: Head,
-    rows: Float[Tensor, "tokens dim"],
-    weights: Float[Tensor, " tokens"],
-    mass: Float[Tensor, " vocab"],
-    outer: Float[Tensor, "dim dim"],
-) -> None:
-    """Add to the sums of ``diag p`` and ``E^T p p^T E`` (with the slope of scale and soft-cap)."""
-    for part in head.chunks(len(rows)):
-        scores = head.logits(rows[part].to(head.weight.dtype)).float()
-        chance = scores.softmax(-1)
-        slope = torch.full_like(scores, head.scale)
-        if head.softcap is not None:
-            slope *= 1.0 - (scores / head.softcap).square()
-        mean = ((chance * slope).to(head.weight.dtype) @ head.weight).float()
-        outer += (mean * weights[part, None]).T @ mean
-        mass += weights[part] @ (chance * slope.square_())
+    states.workers.add(left, outer, mass, weight)
+    return Curvature.of(left / weight, (scatter(head, mass) - outer) / weight)
 
 
 def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:

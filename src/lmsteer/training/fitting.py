@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 from ..errors import InputError, UnsupportedError
 from ..model import (
     context_length,
+    copied_from,
     decoder_start,
     fingerprint,
     head_dim,
@@ -99,6 +100,8 @@ def fit(
         before, after, tokens = fitted.nll
         record["held_out"] = {"texts": len(tested), "tokens": tokens}
         record["held_out"] |= {"nll_base": before, "nll": after}
+    if (copy := copied_from(model)) is not None:
+        record["model_copy"] = copy
     record["seconds"] = round(time.perf_counter() - started, 3)
     cut = {"truncated": encoded.truncated, "skipped": encoded.skipped}
     cut["tokens"] = int(encoded.target_counts.sum())

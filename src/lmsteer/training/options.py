@@ -9,7 +9,7 @@ from ..states import Check, JobOptions, Option, Options, among, at_least
 from ..steer import REACHES, SITES, Reach, Site, Steer
 from ..text import Weight
 
-SolverName = Literal["convex", "cached", "paper"]
+SolverName = Literal["newton", "convex", "cached", "paper"]
 SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 
 
@@ -20,10 +20,11 @@ class TextOptions(JobOptions, total=False):
         int | None,
         Option(
             None,
-            "The number of columns of P and Q to keep, from 1 to dim, in both parts. By default, "
-            "for each part, the fewest (of 4, 8, 16, ..., dim) that stay within 0.002 nats per "
-            "token of the best of those tried on the held-out texts; all of them where nothing is "
-            "held out, and for the solvers other than convex; 32 at the input site.",
+            "The number of columns of P and Q to keep, from 1 to dim, in both parts. By default "
+            "the fewest (of 4, 8, 16, ..., dim) that do nearly what the best number does on "
+            "held-out texts: 95% of the separation of the labels, and of what the domain part "
+            "gains in NLL (for the solver convex: within 0.002 nats per token). All of them where "
+            "nothing is held out, and for the solvers cached and paper; 32 at the input site.",
             recorded=False,  # the record says what was kept
         ),
     ]
@@ -80,9 +81,10 @@ class TextOptions(JobOptions, total=False):
         float | None,
         Option(
             None,
-            "The strength of the penalty on the map, for the solver convex: a number above 0, in "
-            "units of the mean curvature. By default it is chosen on the held-out texts where "
-            "there are fewer than 65,536 tokens, and is 1e5 / tokens otherwise.",
+            "The strength of the penalty on the map, for the solvers newton and convex: a number "
+            "above 0, in units of the mean curvature. By default it is chosen on the held-out "
+            "texts near 1e5 / tokens, and is 1e5 / tokens where nothing is held out (for convex, "
+            "also where there are 65,536 tokens or more).",
             Check("above 0", lambda value: value > 0),
         ),
     ]
@@ -94,6 +96,19 @@ class TextOptions(JobOptions, total=False):
             "temporary file.",
             decides=False,
             recorded=False,
+        ),
+    ]
+    solver: Annotated[
+        SolverName | str,
+        Option(
+            "newton",
+            'How the map is learned. "newton": a damped Newton step for the style and a few for '
+            "the domain part, for which the head reads a sample of the tokens alone; ridge and "
+            "rank are those that separate the labels of held-out texts best. "
+            '"convex": second-order steps towards the least NLL, on the states of all tokens. Both '
+            'give the same steer for the same texts in any order. "cached": Adam on the same '
+            'states. "paper": the official recipe.',
+            among(SOLVERS),
         ),
     ]
 
@@ -112,16 +127,6 @@ class TrainOptions(TextOptions, total=False):
             among(SITES),
         ),
     ]
-    solver: Annotated[
-        SolverName | str,
-        Option(
-            "convex",
-            'How the map is learned. "convex": second-order steps on cached states, which give the '
-            'same steer for the same texts in any order. "cached": Adam on the same states. '
-            '"paper": the official recipe.',
-            among(SOLVERS),
-        ),
-    ]
     chat: Annotated[
         bool,
         Option(
@@ -134,7 +139,8 @@ class TrainOptions(TextOptions, total=False):
         int | None,
         Option(
             None,
-            "The largest number of optimiser steps. By default each solver has its own.",
+            "The largest number of optimiser steps (for newton: of the domain part). By default "
+            "each solver has its own.",
             at_least(1),
         ),
     ]
@@ -193,7 +199,7 @@ def check_together(options: TrainOptions) -> None:
     if options["site"] == "input":
         if where not in REACHES:
             raise InputError(f'where must be "all" or "prompt", was: {where!r}')
-        if solver != "convex" or folder is not None:
+        if solver != OPTIONS["solver"].default or folder is not None:
             raise InputError(
                 'site="input" has a solver of its own (Adam through the trunk) and nothing to '
                 "keep in a folder: leave out solver=, folder= and resume="
@@ -204,12 +210,12 @@ def check_together(options: TrainOptions) -> None:
             "trunk is read once and has no gradient, and what the prompt's states predict is "
             "the prompt itself"
         )
-    if options["start"] is not None and solver != "convex":
+    elif options["start"] is not None and solver != "convex":
         raise InputError(f'start= goes with solver="convex", was: {solver!r}')
-    if options["ridge"] is not None and solver != "convex":
-        raise InputError(f'ridge= goes with solver="convex", was: {solver!r}')
+    if options["ridge"] is not None and solver not in ("newton", "convex"):
+        raise InputError(f'ridge= goes with solver="newton" or "convex", was: {solver!r}')
     if options["resume"] and (folder is None or solver == "paper"):
         raise InputError(
-            'resume= goes on with what folder= holds, for the solvers "convex" and "cached"; '
+            'resume= goes on with what folder= holds, for every solver but "paper"; '
             f"here folder was {str(folder)!r} and solver was {solver!r}"
         )

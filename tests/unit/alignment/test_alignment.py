@@ -146,19 +146,21 @@ def test_refining_begins_at_the_carried_steer(tokenizer, examples, steer):
 
 def test_training_begins_where_it_is_told(tokenizer, examples):
     pair = build("llama-untied"), tokenizer
-    options = {"calibrate": False, "rank": 32, "steps": 1}
+    options = {"calibrate": False, "rank": 32, "steps": 1, "solver": "convex"}
     steer = lmsteer.Steer(torch.randn(32, 4) * 3, torch.randn(32, 4) * 3)
     near = lmsteer.train(*pair, examples, start=steer, **options)
     assert lmsteer.steer.interference(near, steer) > 0.9
     assert lmsteer.steer.interference(lmsteer.train(*pair, examples, **options), steer) < 0.3
-    first = lmsteer.train(*pair, examples, calibrate=False, rank=32)
-    again = lmsteer.train(*pair, examples, calibrate=False, rank=32, start=first)
+    first = lmsteer.train(*pair, examples, calibrate=False, rank=32, solver="convex")
+    options = {"calibrate": False, "rank": 32, "solver": "convex"}
+    again = lmsteer.train(*pair, examples, start=first, **options)
     assert again.record["held_out"]["nll"] <= first.record["held_out"]["nll"] + 1e-3
     assert again.record["held_out"]["nll_base"] == first.record["held_out"]["nll_base"]
-    with pytest.raises(InputError, match="start= goes with"):
-        lmsteer.train(*pair, examples, solver="cached", start=first)
+    for solver in ("cached", "newton"):
+        with pytest.raises(InputError, match='start= goes with solver="convex"'):
+            lmsteer.train(*pair, examples, solver=solver, start=first)
     with pytest.raises(MismatchError):
-        lmsteer.train(build("gpt2"), tokenizer, examples, start=first)
+        lmsteer.train(build("gpt2"), tokenizer, examples, start=first, **options)
 
 
 def test_to_the_small_bundled_model(bundled):

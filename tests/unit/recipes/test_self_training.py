@@ -27,7 +27,6 @@ def test_the_style_of_the_judge_is_learned_and_the_model_left_alone(llama, token
         judge=early,
         name="early",
         progress=lambda stage, done, total: stages.add(stage),
-        rank=2,  # of 600 texts more columns learn noise, which large strengths bring out
         **OPTIONS,
     )
     assert all(torch.equal(v, before[k]) for k, v in llama.state_dict().items())
@@ -51,10 +50,10 @@ def test_the_style_of_the_judge_is_learned_and_the_model_left_alone(llama, token
                 )
             ]
         ).mean()
-        for strength in (-4.0, 0.0, 4.0)
+        for strength in (-5.0, 0.0, 5.0)
     }
-    assert written[4.0] > written[0.0] + 0.1
-    assert written[-4.0] < written[0.0] - 0.1
+    assert written[5.0] > written[0.0] + 0.1
+    assert written[-5.0] < written[0.0] - 0.1
 
 
 def test_the_same_seed_gives_the_same_steer(llama, tokenizer, examples):

@@ -325,7 +325,7 @@ def test_the_excess_falls_with_samples():
     assert part.checks[0].passed
     rows = [row for row in part.tables["excess KL in nats per word, by number of texts"]]
     assert all(row["excess"] > 0 for row in rows)
-    assert {row["solver"] for row in rows} == {"cached", "defaults"}
+    assert {row["solver"] for row in rows} == {"cached", "convex"}
 
 
 @pytest.mark.slow

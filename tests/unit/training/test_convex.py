@@ -64,7 +64,7 @@ def test_directions_lose_less_of_the_quadratic_loss_than_singular_values_do(
 ):
     states = read_states(llama, encode(tokenizer, examples * 2, max_length=64))
     learned = lmsteer.train(
-        llama, tokenizer, examples * 2, domain=False, rank=32, calibrate=False
+        llama, tokenizer, examples * 2, domain=False, rank=32, calibrate=False, solver="convex"
     ).matrix()
     curvature = curvature_of(read_head(llama), states, domain=False)
     split = Directions.of(learned, curvature, 0)
@@ -82,7 +82,7 @@ def test_the_same_texts_in_any_order_give_the_same_steer(llama, tokenizer, examp
     shuffled = list(examples * 2)
     random.Random(1).shuffle(shuffled)
     one, two = (
-        lmsteer.train(llama, tokenizer, texts, calibrate=False, seed=seed)
+        lmsteer.train(llama, tokenizer, texts, calibrate=False, seed=seed, solver="convex")
         for seed, texts in enumerate((examples * 2, shuffled))
     )
     for a, b in ((one, two), (one.domain, two.domain)):
@@ -105,7 +105,7 @@ def test_it_beats_adam_on_held_out_text_or_comes_close(model, tokenizer, example
 @pytest.mark.parametrize("count", [2, 4, 30])
 def test_few_examples_do_not_blow_up(llama, tokenizer, examples, count):
     texts = [e for pair in zip(examples[:4], examples[4:8], strict=True) for e in pair] * 4
-    steer = lmsteer.train(llama, tokenizer, texts[:count], calibrate=False)
+    steer = lmsteer.train(llama, tokenizer, texts[:count], calibrate=False, solver="convex")
     ids = torch.tensor(tokenizer("it is")["input_ids"])[None]
     base = llama(ids).logits.log_softmax(-1)
     for strength in (-1.0, 1.0):
@@ -115,7 +115,7 @@ def test_few_examples_do_not_blow_up(llama, tokenizer, examples, count):
 
 
 def test_rank_is_what_was_asked_for(llama, tokenizer, examples):
-    steer = lmsteer.train(llama, tokenizer, examples, rank=3, calibrate=False)
+    steer = lmsteer.train(llama, tokenizer, examples, rank=3, calibrate=False, solver="convex")
     assert (steer.rank, steer.domain.rank) == (3, 3)
     assert steer.record["rank"]["kept"] == 3
     assert 0 < steer.record["rank"]["relative_error"] < 1

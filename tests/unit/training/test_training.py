@@ -35,7 +35,7 @@ def test_the_gradient_in_closed_form_is_autograds(model, tokenizer, examples):
         assert (mine - theirs).norm() < 1e-3 * theirs.norm()
 
 
-@pytest.mark.parametrize("solver", ["convex", "cached", "paper"])
+@pytest.mark.parametrize("solver", ["newton", "convex", "cached", "paper"])
 def test_training_lowers_the_held_out_loss_and_separates_labels(model, tokenizer, examples, solver):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     random_state = torch.get_rng_state()

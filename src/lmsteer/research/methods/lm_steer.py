@@ -50,12 +50,15 @@ class Steered(Method):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> Self:
-        """Train a steer with the defaults; see `lmsteer.train`.
+        """Train a steer by the solver convex; see `lmsteer.train`.
 
         Sides of very different size are evened out: the other methods learn each on its own.
         """
         sizes = sorted(len(side) for side in sides(examples))
-        options = {"balance": sizes[1] > 2 * sizes[0], "seed": seed, "progress": progress}
+        options: dict[str, Any] = {"balance": sizes[1] > 2 * sizes[0]}
+        options |= {"seed": seed, "progress": progress}
+        if cls.site == "output":
+            options["solver"] = "convex"  # as in the tables of experiments/paper
         return cls(cls.learn(model, tokenizer, examples, calibrate=False, **options))
 
     @classmethod

@@ -146,7 +146,7 @@ def _learning(part: Part, axes: Any) -> None:
     (told,), rows = part.tables[KL], part.tables[EXCESS]
     for solver, label, colour in (
         ("cached", "cached, no ridge", BLUE),
-        ("defaults", "defaults", ORANGE),
+        ("convex", "solver convex", ORANGE),
     ):
         chosen = [row for row in rows if row["solver"] == solver]
         words, means = _means(chosen)
@@ -154,7 +154,7 @@ def _learning(part: Part, axes: Any) -> None:
             column(chosen, "words"), column(chosen, "excess"), "o", color=colour, alpha=0.4,
             markersize=4,
         )  # fmt: skip
-        power = told["slope" if solver == "cached" else "slope_of_the_defaults"]
+        power = told["slope" if solver == "cached" else "slope_of_convex"]
         axes[0].plot(words, means, color=colour, label=f"{label}, slope {power:.2f}")
     axes[0].plot(
         words, column([told], "parameters") / (2 * words), "--", color="0.5",

@@ -9,16 +9,18 @@ from ..options import TrainOptions
 from .cached import fit_cached
 from .convex import fit_convex
 from .inputs import fit_inputs
+from .newton import fit_newton
 from .paper import RECIPE, fit_paper
 from .problem import Fitted as Fitted
 from .problem import Problem as Problem
 from .problem import Solver as Solver
 
 _TABLE: Mapping[tuple[str, str], Solver] = {
+    ("output", "newton"): Solver(fit_newton),
     ("output", "convex"): Solver(fit_convex),
     ("output", "cached"): Solver(fit_cached),
     ("output", "paper"): Solver(fit_paper, RECIPE.max_length, 'solver="paper"'),
-    ("input", "convex"): Solver(fit_inputs, alone='site="input"'),
+    ("input", "newton"): Solver(fit_inputs, alone='site="input"'),
 }
 
 

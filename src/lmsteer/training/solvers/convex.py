@@ -1,4 +1,4 @@
-"""The default solver: second-order steps towards the one optimum of a convex problem.
+"""The reference solver: second-order steps towards the one optimum of a convex problem.
 
 The steps are made on the cached states and preconditioned by the damped curvature at W = 0. The
 ridge stands for a fixed prior on the map: its weight against the mean loss falls as 1 / tokens.

@@ -1,0 +1,1 @@
+"""How the default solver's settings were chosen, and what was tried beside them."""

@@ -1,0 +1,145 @@
+"""The default solver against naive formulas in float64."""
+
+import random
+
+import pytest
+import torch
+
+import lmsteer
+from lmsteer.metrics.kl import divergence
+from lmsteer.model.head import read_head
+from lmsteer.states.hidden import read_states
+from lmsteer.text.encoding import encode
+from lmsteer.training.expectation import RIDGE, Expectation, pulled_to
+from lmsteer.training.objective import Map, expected_descent, gradient
+from lmsteer.training.separation import Separation, divergence_of
+from lmsteer.training.solvers.choosing import UNIT
+
+
+@pytest.fixture
+def states(model, tokenizer, examples):
+    return read_states(model, encode(tokenizer, examples[:12], max_length=64))
+
+
+def naive(head, row):
+    """The probabilities of the words at a row, and the slopes of their scores, in float64."""
+    scores = head.logits(row[None]).double()[0]
+    slope = torch.full_like(scores, head.scale)
+    if head.softcap is not None:
+        slope *= 1 - (scores / head.softcap).square()
+    return scores.softmax(-1), slope
+
+
+def test_the_expectation_is_the_naive_regression(model, states):
+    head = read_head(model)
+    found = Expectation.of(head, states, states.hidden)
+    table, means, curvature = head.weight.double(), [], 0.0
+    for row in states.hidden:
+        p, slope = naive(head, row)
+        J = table * slope[:, None]
+        means.append(p @ J)
+        curvature += J.T @ (torch.diag(p) - torch.outer(p, p)) @ J / len(states)
+    known = torch.cat([states.hidden.double(), torch.ones(len(states), 1).double()], 1)
+    moments = known.T @ known / len(known)
+    penalty = torch.eye(len(moments)).double() * moments.diagonal()[:-1].mean() * RIDGE
+    penalty[-1, -1] = 0
+    truth = torch.linalg.solve(moments + penalty, known.T @ torch.stack(means) / len(known))
+    mine = found(states.hidden).double()
+    assert (mine - known @ truth).norm() < 1e-3 * mine.norm()
+    assert (found.curvature.double() - curvature).norm() < 1e-3 * curvature.norm()
+
+
+def test_where_the_regression_is_exact_the_descent_is_the_gradient(model, states):
+    """With as many directions as tokens the regression goes through every point."""
+    head, few = read_head(model), states.take(torch.arange(20))
+    learned = Map(torch.randn(2, 32, 32) * 0.05, domain=True)
+    rows = learned.rows(few, torch.float32)
+    outlook = Expectation.of(head, few, rows)
+    exact = torch.stack(
+        [(lambda p, s: (p * s) @ head.weight.double())(*naive(head, r)) for r in rows]
+    )
+    known = torch.cat([rows, torch.ones(len(rows), 1)], 1).double()
+    found = torch.linalg.lstsq(known, exact, driver="gelsd").solution.float()
+    outlook = Expectation(found[:-1], found[-1], outlook.curvature)
+    values = few.values(domain=True)
+    pull, inner = expected_descent(head, few, learned, outlook, values)
+    truth = gradient(head, few, learned)
+    assert (pull + truth).norm() < 2e-3 * truth.norm()
+    inputs = (values[:, :, None] * few.hidden[:, None]).flatten(1)
+    assert torch.allclose(inner, inputs.T @ inputs / len(few), rtol=1e-3, atol=1e-4)
+
+
+def test_where_the_target_pulls(model, states):
+    head = read_head(model)
+    mine = pulled_to(head, states.hidden, states.targets)
+    for row, target, found in zip(states.hidden, states.targets, mine, strict=True):
+        truth = head.weight[target].double() * naive(head, row)[1][target]
+        assert (found.double() - truth).norm() < 1e-3 * truth.norm()
+
+
+def test_separation_and_divergence_are_what_the_model_does(llama, tokenizer, examples):
+    """Of a small map: the NLL under flipped labels against the right ones, and the exact KL."""
+    states = read_states(llama, encode(tokenizer, examples, max_length=64))
+    head = read_head(llama)
+    W = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)) * 0.01
+    judge = Separation.of(head, states, torch.zeros(1))
+    nll = [
+        torch.nn.functional.cross_entropy(
+            head.logits(states.hidden + sign * states.labels * (states.hidden @ W)), states.targets
+        )
+        for sign in (-1, 1)
+    ]
+    steer = lmsteer.Steer.from_matrix(W)
+    spread = divergence(head, states.hidden, steer, [1.0])[1.0]
+    assert divergence_of(head, states, W) == pytest.approx(spread, rel=0.05)
+    mine = judge.efficiency(W, 0)
+    assert mine == pytest.approx(float(nll[0] - nll[1]) / spread**0.5, rel=0.1)
+    assert judge.efficiency(5 * W, 0) == pytest.approx(mine, rel=1e-2)
+    assert judge.efficiency(0 * W, 0) == 0
+
+
+def test_strength_1_moves_every_model_by_the_same(model, tokenizer, examples):
+    steer = lmsteer.train(model, tokenizer, examples * 2, held_out=0.3, calibrate=False)
+    states = read_states(model, encode(tokenizer, examples, max_length=64))
+    found = divergence(read_head(model), states.hidden, steer, [1.0, -1.0])
+    for value in found.values():
+        assert UNIT / 2 < value < UNIT * 2
+
+
+def test_the_same_texts_in_any_order_give_the_same_steer(llama, tokenizer, examples):
+    shuffled = list(examples * 2)
+    random.Random(1).shuffle(shuffled)
+    one, two = (
+        lmsteer.train(llama, tokenizer, texts, calibrate=False, seed=seed)
+        for seed, texts in enumerate((examples * 2, shuffled))
+    )
+    for a, b in ((one, two), (one.domain, two.domain)):
+        assert (a.matrix() - b.matrix()).norm() <= 1e-6 * a.matrix().norm()
+
+
+@pytest.mark.parametrize("count", [2, 4, 30])
+def test_few_examples_do_not_blow_up(llama, tokenizer, examples, count):
+    texts = [e for pair in zip(examples[:4], examples[4:8], strict=True) for e in pair] * 4
+    steer = lmsteer.train(llama, tokenizer, texts[:count], calibrate=False)
+    ids = torch.tensor(tokenizer("it is")["input_ids"])[None]
+    base = llama(ids).logits.log_softmax(-1)
+    for strength in (-1.0, 1.0):
+        with lmsteer.attach(llama, {steer: strength}):
+            steered = llama(ids).logits.log_softmax(-1)
+        assert float((steered.exp() * (steered - base)).sum(-1).mean()) < 1.0
+
+
+def test_what_the_labels_do_not_tell_is_left_to_the_domain(llama, tokenizer, examples):
+    """Every text gains one word: the domain learns it, the style hardly."""
+    texts = [lmsteer.Example(f"and {e.text}", e.label) for e in examples]
+    texts = [e for e in texts if e.label] * 2
+    steer = lmsteer.train(llama, tokenizer, texts, calibrate=False)
+    ids = torch.tensor(tokenizer("and it is")["input_ids"])[None]
+
+    def loss(mix):
+        with lmsteer.attach(llama, mix):
+            return float(llama(ids, labels=ids).loss)
+
+    gained = loss({}) - loss({steer.domain: 1.0})
+    assert gained > 0.1
+    assert abs(loss({steer: 1.0}) - loss({steer: -1.0})) < 0.5 * gained
