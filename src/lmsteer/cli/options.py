@@ -183,8 +183,9 @@ Scorers = Annotated[
     list[str] | None,
     Option(
         "--scorer",
-        help="What judges the style of a text: sentiment, toxicity, vader, a .safetensors file, "
-        "module:callable, or a Hub classifier. May be given several times.  [default: the "
+        help="What judges the style of a text: sentiment, toxicity, vader; sentiment:minilm, "
+        "sentiment:smollm2 or the same of toxicity, which read with another model; a .safetensors "
+        "file, module:callable, or a Hub classifier. May be given several times.  [default: the "
         "task's; sentiment without a task]",
     ),
 ]

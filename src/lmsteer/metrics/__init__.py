@@ -17,6 +17,9 @@ from .linear import LinearScorer as LinearScorer
 from .linear import scorer_of as scorer_of
 from .linear import train_scorer as train_scorer
 from .masking import masked as masked
+from .probes import ProbeScorer as ProbeScorer
+from .probes import text_features as text_features
+from .probes import train_probe as train_probe
 from .records import encode_records as encode_records
 from .scorers import HARMS as HARMS
 from .scorers import Scorer as Scorer

@@ -2,6 +2,8 @@
 
 from .attachment import alone as alone
 from .attachment import attach as attach
+from .encoders import ENCODERS as ENCODERS
+from .encoders import load_encoder as load_encoder
 from .gguf_tokens import LLAMA3_SPLIT as LLAMA3_SPLIT
 from .head import Head as Head
 from .head import read_head as read_head
@@ -14,6 +16,8 @@ from .identity import input_dim as input_dim
 from .known import BUNDLED_MODELS as BUNDLED_MODELS
 from .known import KNOWN as KNOWN
 from .known import canonical_name as canonical_name
+from .layers import layers_of as layers_of
+from .layers import read_layers as read_layers
 from .loading import load_model as load_model
 from .loading import model_folder as model_folder
 from .loading import shown_name as shown_name

@@ -11,6 +11,8 @@ from .options import Option as Option
 from .options import Options as Options
 from .options import among as among
 from .options import at_least as at_least
+from .pooling import Pooling as Pooling
+from .pooling import read_pooled as read_pooled
 from .processes import Workers as Workers
 from .processes import joined as joined
 from .processes import workers as workers

@@ -1,6 +1,7 @@
 """Labelled text: read, split, encoded, batched; and how to show any text safely."""
 
 from .batch import Batch as Batch
+from .batch import batch_rows as batch_rows
 from .batch import batch_texts as batch_texts
 from .batch import endless_batches as endless_batches
 from .batch import pad_batch as pad_batch

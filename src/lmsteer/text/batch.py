@@ -56,12 +56,17 @@ class Batch:
 
 def batch_texts(encoded: Encoded, tokens: int) -> Iterator[list[int]]:
     """All texts once, by number, sorted by length, in batches of at most `tokens` ids and pads."""
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded.ids[i]), reverse=True)
+    yield from batch_rows(encoded.ids, tokens)
+
+
+def batch_rows(rows: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
+    """All rows of ids once, by number, in batches as those of `batch_texts`; none is empty."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
     start = 0
     while start < len(order):
-        rows = max(1, tokens // len(encoded.ids[order[start]]))
-        yield order[start : start + rows]
-        start += rows
+        count = max(1, tokens // len(rows[order[start]]))
+        yield order[start : start + count]
+        start += count
 
 
 def mixed_batches(

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ...errors import MismatchError, UnsupportedError
-from ...model import autocast, decoder_start, input_device, read_hidden, text_config
+from ...errors import MismatchError
+from ...model import autocast, input_device, layers_of, read_hidden
 from ...states import Progress, target_losses
 from ...text import Encoded, Example, batch_texts, encode, pad_batch, sides, split_held_out
 from .finetune import MAX_LENGTH, TOKENS_AT_ONCE
@@ -120,23 +120,6 @@ class CAA(Method):
 
         with _changed(layers[self.layer], after):
             yield model
-
-
-def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The trunk's layers: the outermost list of as many modules as the configuration says.
-
-    Raises:
-        UnsupportedError: There is no such list, or the model is an encoder-decoder.
-    """
-    count = getattr(text_config(model), "num_hidden_layers", None)
-    if decoder_start(model) is None:
-        for module in model.modules():
-            if isinstance(module, nn.ModuleList) and len(module) == count:
-                return module
-    raise UnsupportedError(
-        f"{type(model).__name__} has no single list of {count} layers, which this method needs; "
-        "use a decoder-only model"
-    )
 
 
 @contextlib.contextmanager
