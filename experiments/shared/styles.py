@@ -1,9 +1,12 @@
 """The labelled text of each shipped steer, and the judges that never met it.
 
-What keeps them apart: sentiment learns from SST train, its judge is the scorer that ships (IMDB,
-product pros and cons). Detoxification learns from the even rows of tweets and comments, its judge
-from odd RealToxicityPrompts and rows 1 mod 4. The others learn from the texts that fall in the
-first half by their hash; their judges, trained here, from the second half.
+Each style has two judges: n-grams, and a linear probe on the states of MiniLM, which reads whole
+sentences and is none of the models that are steered.
+
+What keeps them apart: sentiment learns from SST train, its judges from IMDB and product pros and
+cons (they ship). Detoxification learns from the even rows of tweets and comments, its judges from
+odd RealToxicityPrompts and rows 1 mod 4. The others learn from the texts that fall in the first
+half by their hash; their judges, trained here, from the second half.
 """
 
 from __future__ import annotations
@@ -12,13 +15,16 @@ import csv
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.shared.text import clean, comment, request, rows
 from lmsteer import Example
+from lmsteer.metrics import text_features, train_probe
 from lmsteer.metrics.linear import train_scorer
 from lmsteer.metrics.scorers import Scorer, load_scorer
+from lmsteer.states import Pooling
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Style:
         prompts: Bundled set that text is sampled from.
         plus: What strength above 0 means.
         source: The data, for the card.
+        reader: Makes the second judge, which reads with MiniLM; scores as those of `judge`.
         balance: Whether both signs weigh the same in training.
     """
 
@@ -39,6 +46,7 @@ class Style:
     prompts: str
     plus: str
     source: str
+    reader: Callable[[], Scorer]
     balance: bool = False
 
 
@@ -54,6 +62,7 @@ def sentiment(data: Path) -> Style:
         "neutral",
         "positive",
         "Stanford Sentiment Treebank, sentences of the training split, five classes",
+        lambda: load_scorer("sentiment:minilm"),
     )
 
 
@@ -68,13 +77,13 @@ def detox(data: Path) -> Style:
             for row in list(csv.DictReader(opened))[::2]:
                 if text := comment(row[column]):
                     found.append(Example(text, -1.0 if toxic(row) else 1.0))
-    toxicity = load_scorer("toxicity")
     return Style(
         found,
-        lambda texts: -toxicity(texts),
+        _opposite(load_scorer("toxicity")),
         "neutral",
         "harmless",
         "tweets of Davidson et al. 2017 and comments of Surge AI, every other row",
+        lambda: _opposite(load_scorer("toxicity:minilm")),
         balance=True,
     )
 
@@ -91,14 +100,16 @@ def politeness_rows(data: Path) -> tuple[list[tuple[str, float]], list[tuple[str
 
 def politeness(data: Path) -> Style:
     """Polite against rude requests: the score of the Stanford Politeness Corpus."""
-    learned, judged = politeness_rows(data)
+    learned, others = politeness_rows(data)
+    # The quarters that the corpus calls polite and impolite.
+    judged = [(t, s > 0) for t, s in others if s > 0.45 or s < -0.4]
     return Style(
         [Example(text, score) for text, score in learned],
-        # The quarters that the corpus calls polite and impolite.
-        _judge([(t, s > 0) for t, s in judged if s > 0.45 or s < -0.4]),
+        _judge(judged),
         "request",
         "polite",
         "Stanford Politeness Corpus, half of the requests, graded",
+        lambda: _probe(judged),
     )
 
 
@@ -108,13 +119,15 @@ def subjectivity(data: Path) -> Style:
     for file, label in (("quote", 1.0), ("plot", -1.0)):
         content = (data / f"subjectivity/{file}.tok.gt9.5000").read_bytes().decode("latin-1")
         found += [(clean(line), label) for line in content.split("\n") if line.strip()]
-    learned, judged = _halves(found)
+    learned, others = _halves(found)
+    judged = [(t, s > 0) for t, s in others]
     return Style(
         [Example(text, label) for text, label in learned],
-        _judge([(t, s > 0) for t, s in judged]),
+        _judge(judged),
         "neutral",
         "opinion",
         "subjectivity data set of Pang and Lee 2004, half of the sentences",
+        lambda: _probe(judged),
     )
 
 
@@ -127,13 +140,15 @@ def story(data: Path) -> Style:
         parts = [part for text in texts for part in _pieces(clean(text))]
         # As many of each, spread over all the texts.
         found += [(part, label) for part in parts[:: max(1, len(parts) // 4000)][:4000]]
-    learned, judged = _halves(found)
+    learned, others = _halves(found)
+    judged = [(t, s > 0) for t, s in others]
     return Style(
         [Example(text, label) for text, label in learned],
-        _judge([(t, s > 0) for t, s in judged]),
+        _judge(judged),
         "neutral",
         "as in a story for children",
         "TinyStories against OpenStax textbooks, pieces of three sentences",
+        lambda: _probe(judged),
     )
 
 
@@ -160,3 +175,13 @@ def _pieces(text: str) -> list[str]:
 
 def _judge(labelled: list[tuple[str, bool]]) -> Scorer:
     return train_scorer([t for t, _ in labelled], [int(y) for _, y in labelled], bits=19)
+
+
+def _probe(labelled: list[tuple[str, bool]]) -> Scorer:
+    pooling = Pooling((2, 3, 4, 5))
+    read = text_features("minilm", [t for t, _ in labelled], pooling)
+    return train_probe("minilm", pooling, read, [int(y) for _, y in labelled])
+
+
+def _opposite(scorer: Scorer) -> Scorer:
+    return lambda texts: -scorer(texts)

@@ -1,70 +1,41 @@
 """Train, calibrate and measure the steers that come with the package.
 
 python -m experiments.shipped_steers.train --data ../shared/data
+python -m experiments.shipped_steers.train --models smollm2
 
-For both bundled models: the solver convex, its own choice of rank, strengths calibrated on 384
-texts each, and the effect of each strength on text sampled from the package's prompts, judged by a
-scorer that never met the steer's text (`../shared/styles.py`).
+The effect of each strength is measured on text sampled from the package's prompts, by two judges
+that never met the steer's text (`../shared/styles.py`): n-grams and a probe that reads with MiniLM.
+The steers of the bundled models are learned by the solver convex, which is ahead there, and carry
+the n-grams' verdict; those of SmolLM2 by the default solver, without the domain part (1.3 MB at
+its width), sentiment from the model's own writing too, and carry the probe's. `--results` gets both judges' tables, and for SmolLM2 also those
+of chat prompts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import spearmanr
-
 import lmsteer
-from experiments.shared.styles import STYLES, Style
-from lmsteer.generation.records import by_mix
-from lmsteer.metrics.fluency import perplexity
-from lmsteer.metrics.style import mean_score, positive_rate
-from lmsteer.recipes.calibration import STRENGTHS
-from lmsteer.steer import Effect, Rate
+from experiments.shared.styles import STYLES
+from experiments.shipped_steers.effect import effects
+from lmsteer.recipes import self_train
 
-
-def effect_of(model: Any, tokenizer: Any, steer: lmsteer.Steer, style: Style) -> Effect:
-    """What each strength does to sampled text."""
-    name = f"bundled:{style.prompts}"
-    prompts = lmsteer.read_prompts(name)[:50]
-    samples = 400 // len(prompts)
-    records = lmsteer.generate(
-        model,
-        tokenizer,
-        prompts,
-        strengths=[{steer: s} for s in STRENGTHS],
-        samples=samples,
-        max_new_tokens=20,
-        min_new_tokens=20,
-        top_p=0.9,
-        seed=1,  # not the samples that the calibration saw
-    )
-    rows = []
-    for strength, part in zip(STRENGTHS, by_mix(records, len(STRENGTHS)), strict=True):
-        scores = style.judge([r.text for r in part])
-        rate = positive_rate(part, scores)
-        rows.append(
-            Rate(
-                strength=strength,
-                rate=rate.value,
-                rate_low=rate.low,
-                rate_high=rate.high,
-                score=mean_score(part, scores).value,
-                perplexity=perplexity(model, tokenizer, part).value,
-            )
-        )
-    order = spearmanr([r.strength for r in rows], [r.score for r in rows]).statistic
-    return Effect(
-        style=style.plus,
-        judge="a classifier that never met the steer's text",
-        prompts=name,
-        texts=len(prompts) * samples,
-        spearman=round(float(order), 4),
-        rows=tuple(rows),
-    )
+NGRAMS = "n-grams that never met the steer's text"
+PROBE = "a linear probe on MiniLM's hidden states that never met the steer's text"
+MADE: dict[str, dict[str, Any]] = {
+    "bundled": {"solver": "convex"},
+    "bundled-small": {"solver": "convex"},
+    "smollm2": {"rank": 16},
+}
+"""How the steers of each model are learned."""
+REAL = ("smollm2",)
+SELF_TRAINED = {("smollm2", "sentiment"): 6_000}
+"""The steers that learn from the model's own writing too, and from how many of its texts."""
+CHAT = "Continue this text: {}"
 
 
 def main() -> None:
@@ -72,35 +43,54 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("src/lmsteer/assets/steers"))
-    parser.add_argument("--models", nargs="+", default=["bundled", "bundled-small"])
+    parser.add_argument("--results", type=Path, default=Path("experiments/shipped_steers/results"))
+    parser.add_argument("--models", nargs="+", default=list(MADE), choices=list(MADE))
     parser.add_argument("--styles", nargs="+", default=list(STYLES))
     args = parser.parse_args()
     for model_name in args.models:
         model, tokenizer = lmsteer.load_model(model_name)
+        real = model_name in REAL
         for name in args.styles:
             style = STYLES[name](args.data)
-            steer = lmsteer.train(
-                model,
-                tokenizer,
-                style.examples,
-                name=name,
-                balance=style.balance,
-                solver="convex",
-                calibrate=False,
-            )
-            steer = lmsteer.calibrate(model, tokenizer, steer, samples=16)
-            measured = effect_of(model, tokenizer, steer, style)
+            options = {"name": name, "balance": style.balance, "calibrate": False}
+            options |= MADE[model_name]
+            if texts := SELF_TRAINED.get((model_name, name)):
+                options["texts"] = texts
+                steer = self_train(model, tokenizer, style.examples, **options)
+            else:
+                steer = lmsteer.train(model, tokenizer, style.examples, **options)
+            if real:
+                steer = replace(steer, domain=None)
+            steer = lmsteer.calibrate(model, tokenizer, steer, samples=4 if real else 16)
+            prompts = lmsteer.read_prompts(f"bundled:{style.prompts}")[:50]
+            judges = {NGRAMS: style.judge, PROBE: style.reader()}
+            told = {"style": style.plus, "of": f"bundled:{style.prompts}"}
+            texts = 200 if real else 400
+            measured = {"plain": effects(model, tokenizer, steer, judges, prompts, texts, **told)}
+            if real:
+                asked = [CHAT.format(prompt) for prompt in prompts]
+                measured["chat"] = effects(
+                    model, tokenizer, steer, judges, asked, texts // 2, chat=True, **told
+                )
             record = {**steer.record, "source": style.source}
-            steer = replace(steer, record=record, effect=measured)
+            steer = replace(steer, record=record, effect=measured["plain"][int(real)])
             steer.save(args.out / model_name / name, force=True)
+            tables = {form: [asdict(e) for e in found] for form, found in measured.items()}
+            result = args.results / model_name / f"{name}.json"
+            result.parent.mkdir(parents=True, exist_ok=True)
+            result.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
             safe = steer.calibration.safe
-            print(
-                model_name,
-                steer,
-                json.dumps({"safe": [round(s, 2) for s in safe], "spearman": measured.spearman}),
-                json.dumps({f"{r.strength:+g}": round(r.rate, 3) for r in measured.rows}),
-                flush=True,
-            )
+            print(model_name, steer, json.dumps([round(s, 2) for s in safe]), flush=True)
+            for form, found in measured.items():
+                for effect in found:
+                    base = next(r.perplexity for r in effect.rows if r.strength == 0)
+                    rates = (
+                        f"{r.strength:+g}: {r.rate:.2f} x{r.perplexity / base:.2f}"
+                        for r in effect.rows
+                    )
+                    print(
+                        f"  {form}, {effect.judge.split(' that ')[0]}, {effect.spearman}:", *rates
+                    )
 
 
 if __name__ == "__main__":

@@ -357,7 +357,7 @@ def test_the_demo_prints_one_json_document(capsys, folder, tmp_path, monkeypatch
     code, out, err = run(capsys, "demo", "--model", folder, "--out", out_folder, "--json")
     assert code == 0, err
     told = json.loads(out)
-    assert [row["strength"] for row in told["effect"]] == [-3, 0, 3]
+    assert [row["strength"] for row in told["effect"]] == [-5, 0, 5]
     assert (out_folder / "steer.json").exists()
 
 
@@ -385,7 +385,7 @@ def test_the_demo_tells_how_to_get_the_real_model(capsys, tmp_path):
     demo._next_steps("smollm2", tmp_path / "a b", 3.0)
     said = capsys.readouterr()
     assert "pip install" not in said.err
-    assert "a b'=-2,0,2 --model smollm2 --prompt" in said.out
+    assert "a b'=-4,0,4 --model smollm2 --prompt" in said.out
 
 
 def test_the_demo_measures_what_fits_into_its_time():

@@ -18,7 +18,7 @@ from .options import MODEL, Device, Dtype, Force, Json, OptionalModel, Out
 
 FOLDER = Path("lmsteer-demo/sentiment")
 SHOWN = ("The film was", "My life is", "The food at the restaurant", "I think that")
-STRENGTHS = (-3.0, 0.0, 3.0)
+STRENGTHS = (-5.0, 0.0, 5.0)
 REAL = "smollm2"
 MOST_PROMPTS, FEWEST_PROMPTS, SAMPLES = 50, 10, 2
 BUDGET = 210.0
@@ -35,7 +35,7 @@ def demo(
     force: Force = False,
     json_: Json = False,
 ) -> None:
-    """Train a sentiment steer, write at strengths -3, 0 and +3, and measure the difference.
+    """Train a sentiment steer, write at strengths -5, 0 and +5, and measure the difference.
 
     Without --model it runs on smollm2 where that is installed, and on the bundled model otherwise;
     nothing else is needed. It takes at most four minutes on two cores. The steer is saved to
@@ -138,7 +138,7 @@ def _next_steps(name: str, folder: Path, seconds: float) -> None:
     on = "" if name == MODEL else f" --model {escape(shlex.quote(name))}"
     out.print(
         f"\nSaved to {place} ({seconds:.0f} s in all). Type next:\n"
-        f"  lmsteer generate {place}=-2,0,2{on} --prompt 'The weather'\n"
+        f"  lmsteer generate {place}=-4,0,4{on} --prompt 'The weather'\n"
         f"  lmsteer show {place}\n"
         f"  lmsteer train your.csv --label stars --scale 1 5{on or ' --model gpt2'} --out mine",
         soft_wrap=True,
