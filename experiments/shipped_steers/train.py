@@ -6,9 +6,9 @@ python -m experiments.shipped_steers.train --models smollm2
 The effect of each strength is measured on text sampled from the package's prompts, by two judges
 that never met the steer's text (`../shared/styles.py`): n-grams and a probe that reads with MiniLM.
 The steers of the bundled models are learned by the solver convex, which is ahead there, and carry
-the n-grams' verdict; those of SmolLM2 by the default solver, without the domain part (1.3 MB at
-its width), sentiment from the model's own writing too, and carry the probe's. `--results` gets both judges' tables, and for SmolLM2 also those
-of chat prompts.
+the n-grams' verdict. Those of SmolLM2 are learned by the default solver, sentiment from the model's
+own writing too; they come without their domain part (1.3 MB at its width), and carry the probe's
+verdict. `--results` gets both judges' tables, and for SmolLM2 also those of chat prompts.
 """
 
 from __future__ import annotations
