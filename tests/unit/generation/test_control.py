@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from families import FAMILIES
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lmsteer
 from lmsteer.errors import InputError
@@ -119,13 +120,27 @@ def test_a_failure_in_a_stream_reaches_the_reader(llama, tokenizer):
         list(lmsteer.stream(llama, tokenizer, "it is", top_p=7.0))
 
 
-def test_the_head_reads_rows_that_lie_together(llama, tokenizer):
-    """Of a slice of longer prompts torch makes a copy of the whole head for each row."""
-    seen = []
-    handle = llama.get_output_embeddings().register_forward_pre_hook(
-        lambda module, args: seen.append((args[0].shape[0], args[0].is_contiguous()))
-    )
-    lmsteer.generate(llama, tokenizer, PROMPTS, max_new_tokens=3, min_new_tokens=3)
-    handle.remove()
-    assert seen == [(3, True)] * 3
-    assert not llama.get_output_embeddings()._forward_pre_hooks
+class Products(TorchDispatchMode):
+    """Notes what is multiplied one text at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.apart = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.bmm.default:
+            self.apart.append(tuple(args[1].shape))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS])
+def test_no_matrix_is_copied_for_each_text(llama, tokenizer, prompts):
+    """As torch does with matrices that gather no gradient, and the last rows of prompts."""
+    sizes = {tuple(weight.shape[::-1]) for weight in llama.parameters() if weight.ndim == 2}
+    with Products() as products:
+        lmsteer.generate(llama, tokenizer, prompts, max_new_tokens=3, min_new_tokens=3)
+    assert not [shape for shape in products.apart if shape[1:] in sizes]
+    assert not any(weight.requires_grad for weight in llama.parameters())
+    with Products() as products, torch.inference_mode():  # it is still so without our care
+        llama(torch.ones(3, 9, dtype=torch.long), logits_to_keep=1)
+    assert [shape for shape in products.apart if shape[1:] in sizes]
