@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,7 +26,8 @@ from lmsteer.training.objective import mean_nll
 from lmsteer.training.solvers.paper import RECIPE, follow
 from lmsteer.training.solvers.problem import JUDGED_ON
 
-from .memory import expected_peak
+from .memory import expected_peak, peak_of
+from .memory import load as load_named
 
 LONGEST = 256  # tokens of a text, the recipe's
 Loaded = tuple[Any, Any, list[lmsteer.Example]]
@@ -35,14 +35,7 @@ Loaded = tuple[Any, Any, list[lmsteer.Example]]
 
 def load(args: argparse.Namespace) -> Loaded:
     """The model, and the text to learn from in canonical order."""
-    if args.model == "random-gpt2":
-        from transformers import AutoModelForCausalLM, GPT2Config
-
-        _, tokenizer = lmsteer.load_model("bundled")
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(GPT2Config()).eval().requires_grad_(False)
-    else:
-        model, tokenizer = lmsteer.load_model(args.model)
+    model, tokenizer = load_named(args.model)
     scale = tuple(args.scale) if args.scale else None
     examples = lmsteer.read_examples(args.data, label=args.label, scale=scale)
     return model, tokenizer, sorted(examples, key=lambda e: e.digest)
@@ -130,16 +123,8 @@ QUICK = ("cached", "convex", "one pass")
 def run_arm(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """The arm in this process, with its peak memory beyond the loaded model."""
     loaded = load(args)
-    before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, without the loading
-    found = ARMS[name](args, loaded)
-    return {**found, "peak_mb": round((memory("VmHWM") - before) / 1024)}
-
-
-def memory(field: str) -> int:
-    """A field of this process's status, in KiB (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+    found, peak = peak_of(lambda: ARMS[name](args, loaded))
+    return {**found, "peak_mb": peak}
 
 
 def run(args: argparse.Namespace) -> None:

@@ -22,13 +22,13 @@ from ..model import (
     cache_name,
     decoder_start,
     evaluating,
+    in_one_product,
     input_device,
     is_stateful,
     learned_prompt,
     read_hidden,
     unwrap,
     watches,
-    whole_rows,
 )
 from ..steer import Steer
 from ..text import padded
@@ -114,7 +114,7 @@ def decode(
         with (
             attach(model, by_row(batch), where=options["where"], expand=options["beams"]),
             _unsteered(model, pick, how.base),
-            whole_rows(model),
+            in_one_product(model),
         ):
             output = writer.generate(
                 input_ids=ids,

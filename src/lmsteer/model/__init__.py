@@ -31,13 +31,13 @@ from .modes import autocast as autocast
 from .modes import evaluating as evaluating
 from .modes import fast_dtype as fast_dtype
 from .modes import frozen as frozen
+from .modes import in_one_product as in_one_product
 from .modes import learning as learning
 from .positions import check_where as check_where
 from .reading import base_rows as base_rows
 from .reading import cache_name as cache_name
 from .reading import changed_inputs as changed_inputs
 from .reading import read_hidden as read_hidden
-from .reading import whole_rows as whole_rows
 from .sketch import sample_digest as sample_digest
 from .tables import context_length as context_length
 from .tables import decoder_start as decoder_start

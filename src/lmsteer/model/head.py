@@ -18,7 +18,7 @@ from .wrappers import unwrap
 
 # The number of scores that are held at once, tokens x vocab, so that memory does not grow with the
 # data; and the least number of tokens, since fewer would read the whole head for little work.
-_SCORES_AT_ONCE, _FEWEST_TOKENS = 1 << 22, 256
+_SCORES_AT_ONCE, _FEWEST_TOKENS = 1 << 22, 128
 # On a CPU, sums over the vocabulary take it in blocks whose scores stay in the processor's cache:
 # twice as fast for 262,144 tokens as whole rows of scores, and a hundredth of their memory.
 _COLUMNS, _ROWS = 2048, 512

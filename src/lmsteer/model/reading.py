@@ -108,22 +108,6 @@ def base_rows(
         handle.remove()
 
 
-@contextlib.contextmanager
-def whole_rows(model: nn.Module) -> Iterator[None]:
-    """Within the block, the rows that the head reads lie one after the other in memory.
-
-    The last positions of several prompts are a slice of a longer tensor. torch multiplies such a
-    slice by a matrix without gradients row by row, each with a copy of the matrix: 16 prompts took
-    26 seconds and 5 GB on Gemma 3 270M in bf16, in place of 0.1 seconds.
-    """
-    head = head_of(model)
-    handle = before(head, lambda module, args: (args[0].contiguous(), *args[1:]), prepend=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def _before_head(model: nn.Module, told: Callable[[Tensor], None]) -> Hook:
     """Call `told` with the rows that the head is about to read in this thread, before any steer.
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from families import FAMILIES
+from torch.profiler import ProfilerActivity, profile
 
 import lmsteer
 from lmsteer.errors import InputError
@@ -119,13 +120,26 @@ def test_a_failure_in_a_stream_reaches_the_reader(llama, tokenizer):
         list(lmsteer.stream(llama, tokenizer, "it is", top_p=7.0))
 
 
-def test_the_head_reads_rows_that_lie_together(llama, tokenizer):
-    """Of a slice of longer prompts torch makes a copy of the whole head for each row."""
-    seen = []
-    handle = llama.get_output_embeddings().register_forward_pre_hook(
-        lambda module, args: seen.append((args[0].shape[0], args[0].is_contiguous()))
+def multiplied_apart(work, sizes):
+    """The matrices of these sizes that torch multiplied one text at a time."""
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as seen:
+        work()
+    products = [event.input_shapes[1] for event in seen.events() if event.name == "aten::bmm"]
+    return [shape for shape in products if tuple(shape[1:]) in sizes]
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS])
+def test_no_matrix_is_copied_for_each_text(llama, tokenizer, prompts):
+    """As torch does with matrices that gather no gradient, and the last rows of prompts."""
+    sizes = {tuple(weight.shape[::-1]) for weight in llama.parameters() if weight.ndim == 2}
+    options = {"max_new_tokens": 3, "min_new_tokens": 3}
+    assert not multiplied_apart(
+        lambda: lmsteer.generate(llama, tokenizer, prompts, **options), sizes
     )
-    lmsteer.generate(llama, tokenizer, PROMPTS, max_new_tokens=3, min_new_tokens=3)
-    handle.remove()
-    assert seen == [(3, True)] * 3
-    assert not llama.get_output_embeddings()._forward_pre_hooks
+    assert not any(weight.requires_grad for weight in llama.parameters())
+
+    @torch.inference_mode()
+    def plain():
+        llama(torch.ones(3, 9, dtype=torch.long), logits_to_keep=1)
+
+    assert multiplied_apart(plain, sizes)  # it is still so without our care
