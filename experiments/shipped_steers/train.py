@@ -72,7 +72,12 @@ def main() -> None:
                 measured["chat"] = effects(
                     model, tokenizer, steer, judges, asked, texts // 2, chat=True, **told
                 )
-            record = {**steer.record, "source": style.source}
+            source = style.source
+            if "self_training" in steer.record:
+                source += "; and texts that the model wrote, labelled by n-grams of those sentences"
+            record = {**steer.record, "source": source}
+            if real:  # its figures are those of the steer with its domain part
+                record.pop("held_out", None)
             steer = replace(steer, record=record, effect=measured["plain"][int(real)])
             steer.save(args.out / model_name / name, force=True)
             tables = {form: [asdict(e) for e in found] for form, found in measured.items()}
