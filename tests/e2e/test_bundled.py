@@ -8,6 +8,8 @@ import lmsteer
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.metrics.lexicon import lexicon_scores
 from lmsteer.metrics.style import positive_rate
+from lmsteer.model import KNOWN, whereabouts
+from lmsteer.storage import shipped_steers
 
 
 def test_the_demo_steer_moves_sentiment_by_a_lexicon(bundled):
@@ -54,8 +56,6 @@ def test_both_bundled_models_load_quickly_and_differ_in_their_heads():
 
 @pytest.mark.parametrize("name", ["bundled", "bundled-small"])
 def test_shipped_steers_are_there_with_their_effect_and_range(name):
-    from lmsteer.storage.finding import shipped_steers
-
     model, _ = lmsteer.load_model(name)
     found = shipped_steers(model)
     assert set(found) >= {"sentiment", "detox", "politeness", "subjectivity", "story"}
@@ -68,10 +68,28 @@ def test_shipped_steers_are_there_with_their_effect_and_range(name):
         assert low <= -1 < 1 <= high
 
 
-def test_a_shipped_sentiment_steer_works_straight_away(bundled):
-    steer = lmsteer.load_steer("sentiment", bundled[0])
+def test_the_steers_of_a_real_model_are_found_without_the_model():
+    found = shipped_steers("smollm2")
+    assert "sentiment" in found
+    assert set(found) == set(shipped_steers(KNOWN["smollm2"].hub))
+    for (steer,) in found.values():
+        assert (steer.dim, steer.rank) == (576, 16)
+        assert steer.record["model_copy"]["packing"] == "Q4_1"  # what it was learned on
+        assert "MiniLM" in steer.effect.judge
+        assert steer.effect.spearman >= 0.95
+        low, high = steer.calibration.safe
+        assert low <= -1 < 1 <= high
+
+
+@pytest.mark.parametrize("name", ["bundled", "smollm2"])
+def test_a_shipped_sentiment_steer_works_straight_away(name):
+    if name in KNOWN and not whereabouts(KNOWN[name]):
+        pytest.skip("needs SmolLM2 (`make demo` brings it)")
+    model, tokenizer = lmsteer.load_model(name)
+    steer = lmsteer.load_steer("sentiment", model)
     records = lmsteer.generate(
-        *bundled,
+        model,
+        tokenizer,
         lmsteer.read_prompts("bundled:neutral")[:20],
         strengths=[{steer: s} for s in (-3, 3)],
         samples=4,

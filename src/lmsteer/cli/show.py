@@ -47,7 +47,7 @@ def list_(
         (str(facts.parent), read_steer(facts.parent)) for facts in sorted(folder.glob(f"*/{FACTS}"))
     ]
     for name, steers in shipped_steers().items():
-        found += [(f"{name} (shipped, {facts_of(s)['base_model']})", s) for s in steers]
+        found += [(f"{name} (shipped, {_short(facts_of(s)['base_model'])})", s) for s in steers]
     if json_:
         rows = [{"where": where, **facts_of(s)} for where, s in found]
         print_json({"steers": rows, "models": _models()})
@@ -63,6 +63,11 @@ def list_(
         where = "comes with lmsteer" if model["command"] is None else model["here"]
         models.add_row(model["name"], model["hub"], model["licence"], where or model["command"])
     out.print(models, soft_wrap=True)
+
+
+def _short(model: str) -> str:
+    """The short name of a model that has one."""
+    return next((known.name for known in KNOWN.values() if known.hub == model), model)
 
 
 def _models() -> list[dict[str, Any]]:
