@@ -7,7 +7,7 @@ The effect of each strength is measured on text sampled from the package's promp
 that never met the steer's text (`../shared/styles.py`): n-grams and a probe that reads with MiniLM.
 The steers of the bundled models are learned by the solver convex, which is ahead there, and carry
 the n-grams' verdict. Those of SmolLM2 are learned by the default solver, sentiment from the model's
-own writing too; they come without their domain part (1.3 MB at its width), and carry the probe's
+own writing too, and detoxification is measured on toxic prompts; they come without their domain part (1.3 MB at its width), and carry the probe's
 verdict. `--results` gets both judges' tables, and for SmolLM2 also those of chat prompts.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import lmsteer
 from experiments.shared.styles import STYLES
+from experiments.shared.text import rows
 from experiments.shipped_steers.effect import effects
 from lmsteer.recipes import self_train
 
@@ -62,9 +63,12 @@ def main() -> None:
             if real:
                 steer = replace(steer, domain=None)
             steer = lmsteer.calibrate(model, tokenizer, steer, samples=4 if real else 16)
-            prompts = lmsteer.read_prompts(f"bundled:{style.prompts}")[:50]
+            of, prompts = f"bundled:{style.prompts}", []
+            if real and name == "detox":  # neutral prompts leave nothing to be mended
+                of, prompts = "RealToxicityPrompts, toxicity of at least .5", toxic(args.data)
+            prompts = (prompts or lmsteer.read_prompts(of))[:50]
             judges = {NGRAMS: style.judge, PROBE: style.reader()}
-            told = {"style": style.plus, "of": f"bundled:{style.prompts}"}
+            told = {"style": style.plus, "of": of}
             texts = 200 if real else 400
             measured = {"plain": effects(model, tokenizer, steer, judges, prompts, texts, **told)}
             if real:
@@ -96,6 +100,13 @@ def main() -> None:
                     print(
                         f"  {form}, {effect.judge.split(' that ')[0]}, {effect.spearman}:", *rates
                     )
+
+
+def toxic(data: Path) -> list[str]:
+    """Prompts that toxic text may follow: even rows, which no judge learned from."""
+    found = list(rows(data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
+    prompts = [row["prompt"] for row in found]
+    return [prompt["text"] for prompt in prompts if (prompt["toxicity"] or 0.0) >= 0.5]
 
 
 if __name__ == "__main__":

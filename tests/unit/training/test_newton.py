@@ -12,7 +12,7 @@ from lmsteer.states.hidden import read_states
 from lmsteer.text.encoding import encode
 from lmsteer.training.expectation import RIDGE, Expectation, pulled_to
 from lmsteer.training.objective import Map, expected_descent, gradient
-from lmsteer.training.separation import Separation, divergence_of
+from lmsteer.training.separation import Separation, root_divergence_of
 from lmsteer.training.solvers.choosing import UNIT
 
 
@@ -91,7 +91,10 @@ def test_separation_and_divergence_are_what_the_model_does(llama, tokenizer, exa
     ]
     steer = lmsteer.Steer.from_matrix(W)
     spread = divergence(head, states.hidden, steer, [1.0])[1.0]
-    assert divergence_of(head, states, W) == pytest.approx(spread, rel=0.05)
+    each = [divergence(head, row[None], steer, [1.0])[1.0] for row in states.hidden]
+    root = sum(value**0.5 for value in each) / len(each)
+    assert root_divergence_of(head, states, W) == pytest.approx(root, rel=0.05)
+    assert root_divergence_of(head, states, 3 * W) == pytest.approx(3 * root, rel=0.05)
     mine = judge.efficiency(W, 0)
     assert mine == pytest.approx(float(nll[0] - nll[1]) / spread**0.5, rel=0.1)
     assert judge.efficiency(5 * W, 0) == pytest.approx(mine, rel=1e-2)
@@ -101,9 +104,12 @@ def test_separation_and_divergence_are_what_the_model_does(llama, tokenizer, exa
 def test_strength_1_moves_every_model_by_the_same(model, tokenizer, examples):
     steer = lmsteer.train(model, tokenizer, examples * 2, held_out=0.3, calibrate=False)
     states = read_states(model, encode(tokenizer, examples, max_length=64))
-    found = divergence(read_head(model), states.hidden, steer, [1.0, -1.0])
-    for value in found.values():
-        assert UNIT / 2 < value < UNIT * 2
+    for strength in (1.0, -1.0):
+        each = [
+            divergence(read_head(model), row[None], steer, [strength])[strength]
+            for row in states.hidden
+        ]
+        assert UNIT / 1.4 < sum(value**0.5 for value in each) / len(each) < UNIT * 1.4
 
 
 def test_the_same_texts_in_any_order_give_the_same_steer(llama, tokenizer, examples):

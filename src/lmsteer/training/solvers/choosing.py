@@ -13,14 +13,14 @@ from ...states import States
 from ..curvature import Curvature, Directions
 from ..expectation import Expectation
 from ..objective import Map, expected_descent, mean_nll
-from ..separation import Separation, divergence_of
+from ..separation import Separation, root_divergence_of
 
 HEAD_TOKENS = 4096
 """The number of tokens, evenly spread over all, that the head reads for one step."""
 JUDGED_ON = 1024
 """The number of held-out tokens that decide how far a step of the domain part goes."""
-UNIT = 0.02
-"""The divergence from the base model at strength 1, in nats per token, to second order."""
+UNIT = 0.1
+"""The mean root of the divergence from the base model at strength 1, in roots of nats."""
 # The prior's weight in tokens: ridge = PRIOR_TOKENS / tokens, in units of the mean curvature.
 # Where texts are held out, they choose among multiples of it.
 PRIOR_TOKENS, MULTIPLES = 1e5, (0.1, 0.3, 1.0, 3.0)
@@ -91,8 +91,8 @@ def choose(
         most = max(table.values())
         kept = next(r for r in table if most - table[r] <= (1 - ENOUGH) * abs(most))
         P, Q = directions.factors(kept)
-        # To second order the divergence grows with the fourth power of the factors' size.
-        size = (UNIT / (divergence_of(work.head, seen, (P @ Q.T).to(pull)) or UNIT)) ** 0.25
+        root = root_divergence_of(work.head, seen, (P @ Q.T).to(pull)) or UNIT
+        size = (UNIT / root) ** 0.5  # of each factor
         factors.append((P * size, Q * size))
     return factors, course
 
