@@ -7,23 +7,27 @@ The effect of each strength is measured on text sampled from the package's promp
 that never met the steer's text (`../shared/styles.py`): n-grams and a probe that reads with MiniLM.
 The steers of the bundled models are learned by the solver convex, which is ahead there, and carry
 the n-grams' verdict. Those of SmolLM2 are learned by the default solver, sentiment from the model's
-own writing too, and detoxification is measured on toxic prompts; they come without their domain part (1.3 MB at its width), and carry the probe's
-verdict. `--results` gets both judges' tables, and for SmolLM2 also those of chat prompts.
+own writing too; they come without their domain part (1.3 MB at its width), and carry the probe's
+verdict. Their detoxification is measured on toxic prompts: from neutral ones the model writes
+little that could be mended. `--results` gets both judges' tables, and for SmolLM2 also those of
+chat prompts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import lmsteer
-from experiments.shared.styles import STYLES
+from experiments.shared.styles import STYLES, Style
 from experiments.shared.text import rows
 from experiments.shipped_steers.effect import effects
 from lmsteer.recipes import self_train
+from lmsteer.steer import Effect
 
 NGRAMS = "n-grams that never met the steer's text"
 PROBE = "a linear probe on MiniLM's hidden states that never met the steer's text"
@@ -50,21 +54,12 @@ def main() -> None:
     args = parser.parse_args()
     for model_name in args.models:
         model, tokenizer = lmsteer.load_model(model_name)
-        real = model_name in REAL
         for name in args.styles:
             style = STYLES[name](args.data)
-            options = {"name": name, "balance": style.balance, "calibrate": False}
-            options |= MADE[model_name]
-            if texts := SELF_TRAINED.get((model_name, name)):
-                options["texts"] = texts
-                steer = self_train(model, tokenizer, style.examples, **options)
-            else:
-                steer = lmsteer.train(model, tokenizer, style.examples, **options)
-            if real:
-                steer = replace(steer, domain=None)
-            steer = lmsteer.calibrate(model, tokenizer, steer, samples=4 if real else 16)
+            steer = learned(model, tokenizer, model_name, name, style)
+            real = model_name in REAL
             of, prompts = f"bundled:{style.prompts}", []
-            if real and name == "detox":  # neutral prompts leave nothing to be mended
+            if real and name == "detox":
                 of, prompts = "RealToxicityPrompts, toxicity of at least .5", toxic(args.data)
             prompts = (prompts or lmsteer.read_prompts(of))[:50]
             judges = {NGRAMS: style.judge, PROBE: style.reader()}
@@ -76,30 +71,43 @@ def main() -> None:
                 measured["chat"] = effects(
                     model, tokenizer, steer, judges, asked, texts // 2, chat=True, **told
                 )
-            source = style.source
-            if "self_training" in steer.record:
-                source += "; and texts that the model wrote, labelled by n-grams of those sentences"
-            record = {**steer.record, "source": source}
-            if real:  # its figures are those of the steer with its domain part
-                record.pop("held_out", None)
-            steer = replace(steer, record=record, effect=measured["plain"][int(real)])
+            steer = replace(steer, effect=measured["plain"][int(real)])
             steer.save(args.out / model_name / name, force=True)
             tables = {form: [asdict(e) for e in found] for form, found in measured.items()}
             result = args.results / model_name / f"{name}.json"
             result.parent.mkdir(parents=True, exist_ok=True)
             result.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
-            safe = steer.calibration.safe
-            print(model_name, steer, json.dumps([round(s, 2) for s in safe]), flush=True)
-            for form, found in measured.items():
-                for effect in found:
-                    base = next(r.perplexity for r in effect.rows if r.strength == 0)
-                    rates = (
-                        f"{r.strength:+g}: {r.rate:.2f} x{r.perplexity / base:.2f}"
-                        for r in effect.rows
-                    )
-                    print(
-                        f"  {form}, {effect.judge.split(' that ')[0]}, {effect.spearman}:", *rates
-                    )
+            tell(f"{model_name} {steer}", steer, measured)
+
+
+def learned(model: Any, tokenizer: Any, model_name: str, name: str, style: Style) -> lmsteer.Steer:
+    """The steer with its calibration; its record names the texts."""
+    real, source = model_name in REAL, style.source
+    options = {"name": name, "balance": style.balance, "calibrate": False} | MADE[model_name]
+    if texts := SELF_TRAINED.get((model_name, name)):
+        steer = self_train(model, tokenizer, style.examples, texts=texts, **options)
+        source += "; and texts that the model wrote, labelled by n-grams of those sentences"
+    else:
+        steer = lmsteer.train(model, tokenizer, style.examples, **options)
+    record = {**steer.record, "source": source}
+    if real:  # its figures are those of the steer with its domain part
+        record.pop("held_out", None)
+        steer = replace(steer, domain=None)
+    steer = replace(steer, record=record)
+    return lmsteer.calibrate(model, tokenizer, steer, samples=4 if real else 16)
+
+
+def tell(title: str, steer: lmsteer.Steer, measured: Mapping[str, Sequence[Effect]]) -> None:
+    """Print the rates and what they cost."""
+    safe = steer.calibration.safe if steer.calibration else ()
+    print(title, json.dumps([round(s, 2) for s in safe]), flush=True)
+    for form, found in measured.items():
+        for effect in found:
+            base = next(r.perplexity for r in effect.rows if r.strength == 0)
+            rates = [
+                f"{r.strength:+g}: {r.rate:.2f} x{r.perplexity / base:.2f}" for r in effect.rows
+            ]
+            print(f"  {form}, {effect.judge.split(' that ')[0]}, {effect.spearman}:", *rates)
 
 
 def toxic(data: Path) -> list[str]:

@@ -10,8 +10,9 @@ The style is one step from the base model, with the labels centred: what all tex
 otherwise enter as far as the labels do not cancel. Its ridge and its rank are those that separate
 the labels of held-out texts most for what they move the model (`Separation`). Its length is a
 convention: strength 1 moves the model by the same distance at a typical token (`UNIT`), so that
-equal strengths of any two steers cost about the same. The domain part takes several steps, since texts lie further from the
-base model than their labels separate them; how far each goes is decided on held-out text.
+equal strengths of any two steers cost about the same. The domain part takes several steps, since
+texts lie further from the base model than their labels separate them; how far each goes is decided
+on held-out text.
 """
 
 from __future__ import annotations
