@@ -51,6 +51,7 @@ def effects(
         max_new_tokens=20,
         min_new_tokens=20,
         top_p=0.9,
+        fast=True,
         seed=1,  # not the samples that the calibration saw
         **options,
     )

@@ -60,11 +60,13 @@ def main() -> None:
             real = model_name in REAL
             of, prompts = f"bundled:{style.prompts}", []
             if real and name == "detox":
-                of, prompts = "RealToxicityPrompts, toxicity of at least .5", toxic(args.data)
-            prompts = (prompts or lmsteer.read_prompts(of))[:50]
+                of, prompts = "RealToxicityPrompts, toxicity of at least .5", toxic(args.data)[:200]
+            prompts = prompts or lmsteer.read_prompts(of)[:50]
             judges = {NGRAMS: style.judge, PROBE: style.reader()}
             told = {"style": style.plus, "of": of}
             texts = 200 if real else 400
+            if real and name == "detox":  # most texts are harmless at any strength: few are unsure
+                texts = 800
             measured = {"plain": effects(model, tokenizer, steer, judges, prompts, texts, **told)}
             if real:
                 asked = [CHAT.format(prompt) for prompt in prompts]

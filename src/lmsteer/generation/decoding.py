@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,8 @@ class Decoding:
     """The head, where the nucleus is the unsteered model's."""
     before: Mapping[Steer, float] = field(default_factory=dict)
     """The steers that the caller had attached to the model before."""
+    in_bf16: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    """Blocks within which the model computes in bf16, if that is wanted."""
 
 
 def decode(
@@ -82,7 +85,9 @@ def decode(
     defaults = writer.generation_config
     config = GenerationConfig(
         max_new_tokens=options["max_new_tokens"],
-        min_new_tokens=options["min_new_tokens"] or None,
+        # What draws the tokens sees to it in one step; the two processors of transformers that do
+        # copy the scores of the vocabulary twice each.
+        min_new_tokens=options["min_new_tokens"] or None if pick is None else None,
         do_sample=False,
         num_beams=options["beams"],
         num_return_sequences=options["beams"],
@@ -93,7 +98,10 @@ def decode(
         forced_bos_token_id=defaults.forced_bos_token_id,
     )
     kwargs = dict(options["generate_kwargs"])
-    with alone(model), evaluating(model), torch.inference_mode():
+    if pick is not None:
+        ends = kwargs.get("eos_token_id", defaults.eos_token_id)
+        pick.withhold([] if ends is None else ends, options["min_new_tokens"])
+    with alone(model), evaluating(model), torch.inference_mode(), how.in_bf16():
         if around(model) != how.before:
             raise InputError(
                 "steers were attached to this model, or detached from it, while it was writing: "

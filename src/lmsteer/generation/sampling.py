@@ -71,9 +71,14 @@ class Pick:
         self.step = 0
         self.told: Callable[[int], None] | None = None
         """What is told the number of tokens per row that are written."""
+        self._ends, self._least = list[int](), 0
         self._chance: Tensor | None = None
         self._left: Tensor | None = None
         self._chosen: Tensor | None = None
+
+    def withhold(self, ends: int | Sequence[int], least: int) -> None:
+        """Draw none of the tokens that end a text before it has `least` tokens."""
+        self._ends, self._least = [ends] if isinstance(ends, int) else list(ends), least
 
     def __call__(
         self, input_ids: Tensor, scores: Float[Tensor, "rows vocab"]
@@ -83,6 +88,8 @@ class Pick:
         The returned table is written anew at the next call.
         """
         drawn = self.drawn[:, self.step]
+        if self.step < self._least and self._ends:
+            scores[:, self._ends] = float("-inf")  # a copy that `generate` made for this step
         self.step += 1
         if self.told:
             self.told(self.step)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,14 @@ from ..errors import InputError, MismatchError
 from ..model import (
     alone,
     around,
+    autocast,
     check_where,
     decoder_start,
     head_device,
     head_dtype,
+    input_device,
     is_stateful,
+    lowered,
     read_head,
 )
 from ..states import Progress
@@ -88,7 +92,7 @@ def generate(
     encodes = decoder_start(model) is not None
     encoded = encoder_ids(tokenizer, prompts) if encodes else _encode(tokenizer, prompts)
     head = read_head(model, head_dtype(model)) if options["nucleus"] == "base" else None
-    how = Decoding(options, head, before)
+    how = Decoding(options, head, before, _in_bf16(model) if options["fast"] else nullcontext)
     # Longest first: rows of a batch need few pads, and memory is at its peak at once. Rows of one
     # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))
@@ -121,6 +125,19 @@ def generate(
         for row, written in zip(recorded, texts, strict=True)
         for number, text in enumerate(written[: options["samples"]] if beams > 1 else written)
     ]
+
+
+def _in_bf16(model: PreTrainedModel) -> Callable[[], AbstractContextManager[None]]:
+    """Blocks within which trunk and head compute in bf16."""
+    device = input_device(model)
+    whole = lowered(model, device, True, tables=True)
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        with autocast(device, True), whole():
+            yield
+
+    return block
 
 
 class _Steps:

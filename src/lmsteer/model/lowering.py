@@ -3,8 +3,9 @@
 Under autocast alone, torch converts every weight again at every call, and carries the rows between
 the layers in float32. Here each weight is converted once, beside the model, and a forward call
 finds the copies in place of the model's own; the rows are then bf16 between the layers too, as in a
-model that was loaded in bf16. The tables of embeddings, in models with a large vocabulary most of
-the weights, are not copied: what is looked up in them is converted.
+model that was loaded in bf16. The tables of embeddings and the head, in models with a large
+vocabulary most of the weights, are copied only for those who read the scores: otherwise what is
+looked up in them is converted.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from .wrappers import unwrap
 
 
 def lowered(
-    model: nn.Module, device: torch.device, fast: bool
+    model: nn.Module, device: torch.device, fast: bool, *, tables: bool = False
 ) -> Callable[[], AbstractContextManager[None]]:
     """Blocks within which a model computes in bf16; after each, it is bitwise what it was.
 
-    The copies take two bytes per parameter of the trunk and last as long as what is returned. A
+    The copies take two bytes per parameter and last as long as what is returned. A
     model that is not in float32 is left as it is, and so are quantised weights, and those that
     accelerate keeps on disk: autocast converts these.
 
@@ -43,6 +44,7 @@ def lowered(
         device: Where its inputs are.
         fast: Whether bf16 is wanted; if not, or where the hardware does not multiply it, the blocks
             change nothing.
+        tables: Whether the embeddings and the head are copied too.
 
     Returns:
         A function that opens a block, to be used for one forward call: the model is its own
@@ -51,7 +53,7 @@ def lowered(
     dtype = fast_dtype(device)
     if not fast or dtype == torch.float32:
         return contextlib.nullcontext
-    copies = [(weight, weight.detach().to(dtype)) for weight in _of_the_trunk(model)]
+    copies = [(weight, weight.detach().to(dtype)) for weight in _copied(model, tables)]
 
     @contextlib.contextmanager
     def block() -> Iterator[None]:
@@ -68,11 +70,11 @@ def lowered(
     return block if copies else contextlib.nullcontext
 
 
-def _of_the_trunk(model: nn.Module) -> list[nn.Parameter]:
-    """The float32 parameters that are neither input tables nor the head, nor to stay in float32."""
+def _copied(model: nn.Module, tables: bool) -> list[nn.Parameter]:
+    """The float32 parameters but those that stay so; `tables`: input tables and head as well."""
     inside: Any = unwrap(model)
-    tables = (head_of(model), *input_tables(model))
-    left = {id(weight) for table in tables for weight in table.parameters()}
+    apart = () if tables else (head_of(model), *input_tables(model))
+    left = {id(weight) for table in apart for weight in table.parameters()}
     exact = tuple(getattr(inside, "_keep_in_fp32_modules_strict", None) or ())
     return [
         weight

@@ -15,7 +15,8 @@ from typing_extensions import Unpack
 
 from ..errors import InputError
 from ..generation import SamplingOptions, by_mix, generate
-from ..metrics import distinct, encode_records, perplexity, text_divergence
+from ..metrics import distinct, encode_records, text_divergence, text_losses
+from ..metrics.fluency import exponential_of_mean
 from ..states import Options
 from ..steer import Calibration, Cost, Steer, safe_range
 from ..text import read_prompts
@@ -75,17 +76,26 @@ def calibrate(
         strengths=[{plain: strength} for strength in wanted],
         samples=samples,
         min_new_tokens=options["max_new_tokens"],  # texts that end at once would say little
+        # In bf16, where the processor has it: what that moves is far within the intervals.
+        fast=True,
         **options,
     )
     parts = by_mix(records, len(wanted))
     encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])
     kl = text_divergence(model, encoded, plain, wanted)
+    losses = text_losses(
+        model,
+        tokenizer,
+        [r.text for part in parts for r in part],
+        [r.prompt for part in parts for r in part],
+        attached=False,
+        fast=True,
+        progress=options["progress"],
+    )
     rows = []
     for number, (strength, part) in enumerate(zip(wanted, parts, strict=True)):
-        if options["progress"]:
-            options["progress"]("measure", number, len(wanted))
-        # In bf16, where the processor has it: what that moves is far within the intervals.
-        fluency = perplexity(model, tokenizer, part, fast=True, progress=None)
+        own = losses[number * len(part) : (number + 1) * len(part)]
+        fluency = exponential_of_mean(own, [r.prompt for r in part])
         variety = distinct(part, 2)
         rows.append(
             Cost(

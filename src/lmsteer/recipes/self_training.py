@@ -99,6 +99,7 @@ def self_train(
         different,
         strengths=[{first: strength} for strength in STRENGTHS],
         samples=-(-texts // (len(STRENGTHS) * len(different))),
+        fast=options["fast"],
         **_WRITING.part(options),
     )
     records = [r for r in draw.sample(records, texts) if r.text.strip()]

@@ -125,3 +125,29 @@ def test_what_is_to_stay_in_float32_stays(llama, monkeypatch):
         for name, weight in llama.model.layers.named_parameters():
             exact = "o_proj" in name
             assert weight.dtype == (torch.float32 if exact else torch.bfloat16), name
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_fast_text_is_written_in_bf16_and_the_model_left_alone(name, tokenizer):
+    """Trunk, head and tables; the first scores are those of float32 up to bf16's rounding."""
+    model = FAMILIES[name].build()
+    before, seen = snapshot(model), []
+    model.get_output_embeddings().register_forward_hook(lambda m, i, out: seen.append(out.clone()))
+    dim = model.get_output_embeddings().weight.shape[1]
+    steer = lmsteer.Steer(torch.randn(dim, 4) * 0.1, torch.randn(dim, 4) * 0.1)
+    for fast in (False, True):
+        (record,) = lmsteer.generate(
+            model,
+            tokenizer,
+            "it is",
+            strengths={steer: 1.0},
+            max_new_tokens=5,
+            min_new_tokens=5,
+            temperature=0,
+            fast=fast,
+        )
+        assert record.text
+    plain, quick = seen[0], seen[len(seen) // 2]
+    assert (plain.dtype, quick.dtype) == (torch.float32, torch.bfloat16)
+    assert (quick.float() - plain).abs().max() < 0.05 * plain.abs().max()
+    assert_same(before, snapshot(model))

@@ -50,10 +50,10 @@ def test_the_style_of_the_judge_is_learned_and_the_model_left_alone(llama, token
                 )
             ]
         ).mean()
-        for strength in (-5.0, 0.0, 5.0)
+        for strength in (-8.0, 0.0, 8.0)
     }
-    assert written[5.0] > written[0.0] + 0.1
-    assert written[-5.0] < written[0.0] - 0.1
+    assert written[8.0] > written[0.0] + 0.1
+    assert written[-8.0] < written[0.0] - 0.1
 
 
 def test_the_same_seed_gives_the_same_steer(llama, tokenizer, examples):
