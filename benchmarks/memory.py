@@ -15,7 +15,7 @@ from typing import Any
 
 import lmsteer
 from lmsteer.model.head import Head
-from lmsteer.model.lowering import _of_the_trunk
+from lmsteer.model.lowering import _copied
 from lmsteer.model.modes import fast_dtype
 from lmsteer.model.tables import head_of, text_config
 from lmsteer.states.cache import Keep
@@ -39,7 +39,7 @@ def expected_peak(model: Any, tokens: int, *, parts: int, fast: bool) -> int:
     at_once = _TOKENS_AT_ONCE.get(device.type, 16384)
     trunk = at_once * (12 * dim + 4 * width) * 4
     if half:
-        trunk += 2 * sum(weight.numel() for weight in _of_the_trunk(model))
+        trunk += 2 * sum(weight.numel() for weight in _copied(model, tables=False))
     scores = Head(table, None).chunk_tokens * vocab * BYTES_A_SCORE
     maps = 32 * (parts * dim) ** 2
     rest = LIBRARIES if device.type == "cpu" else 0

@@ -53,7 +53,7 @@ def lowered(
     dtype = fast_dtype(device)
     if not fast or dtype == torch.float32:
         return contextlib.nullcontext
-    copies = [(weight, weight.detach().to(dtype)) for weight in _copied(model, tables)]
+    copies = [(weight, weight.detach().to(dtype)) for weight in _copied(model, tables=tables)]
 
     @contextlib.contextmanager
     def block() -> Iterator[None]:
@@ -70,7 +70,7 @@ def lowered(
     return block if copies else contextlib.nullcontext
 
 
-def _copied(model: nn.Module, tables: bool) -> list[nn.Parameter]:
+def _copied(model: nn.Module, *, tables: bool) -> list[nn.Parameter]:
     """The float32 parameters but those that stay so; `tables`: input tables and head as well."""
     inside: Any = unwrap(model)
     apart = () if tables else (head_of(model), *input_tables(model))
