@@ -8,9 +8,9 @@ that never met the steer's text (`../shared/styles.py`): n-grams and a probe tha
 The steers of the bundled models are learned by the solver convex, which is ahead there, and carry
 the n-grams' verdict. Those of SmolLM2 are learned by the default solver, sentiment from the model's
 own writing too; they come without their domain part (1.3 MB at its width), and carry the probe's
-verdict. Their detoxification is measured on toxic prompts: from neutral ones the model writes
-little that could be mended. `--results` gets both judges' tables, and for SmolLM2 also those of
-chat prompts.
+verdict. Their detoxification, which does not ship, is measured on toxic prompts: from neutral ones
+the model writes little that could be mended. `--results` gets both judges' tables, and for SmolLM2
+also those of chat prompts.
 """
 
 from __future__ import annotations

@@ -58,7 +58,11 @@ class Expectation:
         for part in head.chunks(len(rows)):
             weights = sample.weights[part, None]
             mean, chance, slope = expected(head, rows[part])
-            mass += sample.weights[part] @ (chance * slope**2)
+            if isinstance(slope, Tensor):
+                chance *= slope**2
+                mass += sample.weights[part] @ chance
+            else:  # after the product: one pass over the scores less
+                mass += (sample.weights[part] @ chance) * slope**2
             known = torch.cat([rows[part].float(), torch.ones_like(weights)], dim=1)
             moments += (known * weights).T @ known
             crossed += (known * weights).T @ mean
@@ -85,12 +89,14 @@ def expected(
         The mean of the embeddings, each times the slope of the head's scale and soft-cap; the
         probabilities of the words; and those slopes: a number where there is no soft-cap.
     """
-    scores = head.logits(rows.to(head.weight.dtype)).float()
-    slope: Tensor | float = head.scale
-    if head.softcap is not None:
-        slope = head.scale * (1.0 - (scores / head.softcap).square())
+    table = head.weight
+    scores = head.logits(rows.to(table.dtype)).float()
+    if head.softcap is None:
+        chance = scores.softmax(-1)
+        return (chance.to(table.dtype) @ table).float() * head.scale, chance, head.scale
+    slope = head.scale * (1.0 - (scores / head.softcap).square())
     chance = scores.softmax(-1)
-    return ((chance * slope).to(head.weight.dtype) @ head.weight).float(), chance, slope
+    return ((chance * slope).to(table.dtype) @ table).float(), chance, slope
 
 
 def scatter(head: Head, mass: Float[Tensor, " vocab"]) -> Float[Tensor, "dim dim"]:
