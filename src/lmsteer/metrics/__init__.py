@@ -9,6 +9,7 @@ from .diversity import distinct as distinct
 from .diversity import repetition as repetition
 from .estimates import Estimate as Estimate
 from .estimates import bootstrap as bootstrap
+from .fluency import exponential_of_mean as exponential_of_mean
 from .fluency import perplexity as perplexity
 from .kl import divergence as divergence
 from .kl import text_divergence as text_divergence

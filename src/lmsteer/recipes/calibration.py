@@ -15,8 +15,13 @@ from typing_extensions import Unpack
 
 from ..errors import InputError
 from ..generation import SamplingOptions, by_mix, generate
-from ..metrics import distinct, encode_records, text_divergence, text_losses
-from ..metrics.fluency import exponential_of_mean
+from ..metrics import (
+    distinct,
+    encode_records,
+    exponential_of_mean,
+    text_divergence,
+    text_losses,
+)
 from ..states import Options
 from ..steer import Calibration, Cost, Steer, safe_range
 from ..text import read_prompts
