@@ -36,7 +36,7 @@ from experiments.input_vs_output.setting import (
     steers,
     where,
 )
-from experiments.shared.text import clean, rows
+from experiments.shared.text import clean, rows, toxicity_prompts
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.fluency import perplexity
 from lmsteer.steer.calibration import StrengthWarning
@@ -84,15 +84,11 @@ def review_prompts(data: Path, each: int = 120) -> tuple[list[str], list[int]]:
     return [text for text, _ in chosen], [label for _, label in chosen]
 
 
-def toxicity_prompts(data: Path, each: int = 100) -> tuple[list[str], list[int]]:
-    """Toxic prompts and others, with the frame; the scorer's half is not used."""
-    found: tuple[list[str], list[str]] = ([], [])
-    for row in list(rows(data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]:
-        prompt = row["prompt"]
-        if prompt.get("toxicity") is not None:
-            found[prompt["toxicity"] >= 0.5].append(f"{prompt['text'].strip()}. What he said was")
-    chosen = [(t, 0) for t in found[0][:each]] + [(t, 1) for t in found[1][:each]]
-    return [text for text, _ in chosen], [label for _, label in chosen]
+def framed_prompts(data: Path, each: int = 100) -> tuple[list[str], list[int]]:
+    """Harmless and toxic prompts, with the frame."""
+    harmless, toxic = (side[:each] for side in toxicity_prompts(data))
+    framed = [f"{text.strip()}. What he said was" for text in (*harmless, *toxic)]
+    return framed, [0] * len(harmless) + [1] * len(toxic)
 
 
 @torch.no_grad()
@@ -207,7 +203,7 @@ def main() -> None:
     for name, steer in steers(args.work, model, names).items():
         result["review"][name] = curve(model, tokenizer, name, steer, prompts, (good, bad), halves)
     kind, rude = single(tokenizer, KIND), single(tokenizer, RUDE)
-    said = toxicity_prompts(args.data)
+    said = framed_prompts(args.data)
     for name, steer in steers(args.work, model, ["detox", "in-detox"]).items():
         result["toxicity"][name] = curve(model, tokenizer, name, steer, said, (kind, rude), halves)
     keep("reading", result, words=f"{len(good)} good, {len(bad)} bad", prompts=len(prompts[0]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import lmsteer
 from experiments.input_vs_output.setting import STRENGTHS, arguments, at_ratios, keep, steers, where
-from experiments.shared.text import rows
+from experiments.shared.text import toxicity_prompts
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.scorers import load_scorer
 from lmsteer.research.evaluation.measuring import measure
@@ -26,9 +26,7 @@ def main() -> None:
     warnings.simplefilter("ignore", StrengthWarning)
     model, tokenizer = lmsteer.load_model("bundled")
     neutral = lmsteer.read_prompts(args.data / "sentiment_prompts/neutral_prompts.jsonl")[:60]
-    records = list(rows(args.data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
-    scored = [r["prompt"] for r in records if r["prompt"].get("toxicity") is not None]
-    toxic = [p["text"] for p in scored if p["toxicity"] >= 0.5][:60]
+    toxic = toxicity_prompts(args.data)[1][:60]
     result: dict[str, Any] = {}
     for name in ("sentiment", "in", "in-halves", "detox", "in-detox"):
         steer = steers(args.work, model, [name])[name]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import lmsteer
 from experiments.shared import styles
-from experiments.shared.text import rows
+from experiments.shared.text import toxicity_prompts
 
 PARAGRAPHS = 60
 
@@ -32,9 +32,7 @@ def main() -> None:
         lines = [json.dumps({"text": e.text, "label": e.label}) + "\n" for e in examples]
         (args.work / f"{task}.jsonl").write_text("".join(lines), encoding="utf-8")
     neutral = lmsteer.read_prompts(args.data / "sentiment_prompts/neutral_prompts.jsonl")
-    records = list(rows(args.data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
-    scored = [r["prompt"] for r in records if r["prompt"].get("toxicity") is not None]
-    harmless = [p["text"].replace("\n", " ") for p in scored if p["toxicity"] < 0.5]
+    harmless = [text.replace("\n", " ") for text in toxicity_prompts(args.data)[0]]
     for task, prompts in (("sentiment", neutral), ("detox", harmless)):
         text = "".join(f"{prompt}\n" for prompt in prompts)
         (args.work / f"{task}_prompts.txt").write_text(text, encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any
 import lmsteer
 from experiments.paper import paper, setting
 from experiments.paper.setting import RESULTS
-from experiments.shared.text import rows
+from experiments.shared.text import toxicity_prompts
 from lmsteer.figures.plotting import COLOURS, subplots
 from lmsteer.generation.records import by_mix
 from lmsteer.metrics.estimates import Estimate
@@ -46,16 +46,11 @@ def prompts_of(task: str, data: Path, count: int) -> dict[str, tuple[list[str], 
             )
             for name, strengths in wanted.items()
         }
-    # Even records: the scorer learned from the odd ones.
-    records = list(rows(data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
-    scored = [r["prompt"] for r in records if r["prompt"].get("toxicity") is not None]
+    harmless, toxic = toxicity_prompts(data)
     span = [float(s) for s in range(-5, 6)]
     return {
-        "non-toxic prompts": (
-            [p["text"] for p in scored if p["toxicity"] < 0.5][: count // 2],
-            span,
-        ),
-        "toxic prompts": ([p["text"] for p in scored if p["toxicity"] >= 0.5][: count // 2], span),
+        "non-toxic prompts": (harmless[: count // 2], span),
+        "toxic prompts": (toxic[: count // 2], span),
     }
 
 

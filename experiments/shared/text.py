@@ -55,6 +55,16 @@ def imdb(data: Path) -> tuple[list[str], list[str]]:
     return [clean(t) for t in train], [clean(test[i]) for i in RESERVED]
 
 
+def toxicity_prompts(data: Path) -> tuple[list[str], list[str]]:
+    """The harmless and the toxic prompts (.5 or more); scorers learn from odd records."""
+    records = list(rows(data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
+    scored = [r["prompt"] for r in records if r["prompt"].get("toxicity") is not None]
+    sides: tuple[list[str], list[str]] = ([], [])
+    for prompt in scored:
+        sides[prompt["toxicity"] >= 0.5].append(prompt["text"])
+    return sides
+
+
 def comment(text: str) -> str:
     """A tweet or comment without user names, addresses and entities."""
     text = html.unescape(html.unescape(text))

@@ -24,7 +24,7 @@ from typing import Any
 
 import lmsteer
 from experiments.shared.styles import STYLES, Style
-from experiments.shared.text import rows
+from experiments.shared.text import toxicity_prompts
 from experiments.shipped_steers.effect import effects
 from lmsteer.recipes import self_train
 from lmsteer.steer import Effect
@@ -58,15 +58,14 @@ def main() -> None:
             style = STYLES[name](args.data)
             steer = learned(model, tokenizer, model_name, name, style)
             real = model_name in REAL
-            of, prompts = f"bundled:{style.prompts}", []
-            if real and name == "detox":
-                of, prompts = "RealToxicityPrompts, toxicity of at least .5", toxic(args.data)[:200]
-            prompts = prompts or lmsteer.read_prompts(of)[:50]
+            of, texts = f"bundled:{style.prompts}", 200 if real else 400
+            if real and name == "detox":  # most texts are harmless at any strength: take more
+                of, texts = "RealToxicityPrompts, toxicity of at least .5", 800
+                prompts = toxicity_prompts(args.data)[1][:200]
+            else:
+                prompts = lmsteer.read_prompts(of)[:50]
             judges = {NGRAMS: style.judge, PROBE: style.reader()}
             told = {"style": style.plus, "of": of}
-            texts = 200 if real else 400
-            if real and name == "detox":  # most texts are harmless at any strength: few are unsure
-                texts = 800
             measured = {"plain": effects(model, tokenizer, steer, judges, prompts, texts, **told)}
             if real:
                 asked = [CHAT.format(prompt) for prompt in prompts]
@@ -110,13 +109,6 @@ def tell(title: str, steer: lmsteer.Steer, measured: Mapping[str, Sequence[Effec
                 f"{r.strength:+g}: {r.rate:.2f} x{r.perplexity / base:.2f}" for r in effect.rows
             ]
             print(f"  {form}, {effect.judge.split(' that ')[0]}, {effect.spearman}:", *rates)
-
-
-def toxic(data: Path) -> list[str]:
-    """Prompts that toxic text may follow: even rows, which no judge learned from."""
-    found = list(rows(data / "real_toxicity_prompts/rtp_val_5000.jsonl"))[::2]
-    prompts = [row["prompt"] for row in found]
-    return [prompt["text"] for prompt in prompts if (prompt["toxicity"] or 0.0) >= 0.5]
 
 
 if __name__ == "__main__":

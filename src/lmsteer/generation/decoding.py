@@ -85,9 +85,9 @@ def decode(
     defaults = writer.generation_config
     config = GenerationConfig(
         max_new_tokens=options["max_new_tokens"],
-        # What draws the tokens sees to it in one step; the two processors of transformers that do
-        # copy the scores of the vocabulary twice each.
-        min_new_tokens=options["min_new_tokens"] or None if pick is None else None,
+        # Where tokens are drawn, `pick` withholds the ends: the two processors of transformers
+        # that would do so copy the scores of the vocabulary twice each.
+        min_new_tokens=None if pick else options["min_new_tokens"] or None,
         do_sample=False,
         num_beams=options["beams"],
         num_return_sequences=options["beams"],

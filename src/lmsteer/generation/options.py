@@ -94,8 +94,8 @@ class GenerateOptions(SamplingOptions, total=False):
         Option(
             False,
             "Compute in bf16 where the hardware multiplies it natively, also for a model in "
-            "float32. On a CPU this is about twice as fast. The scores differ by about a percent, "
-            "so that a text may differ from some token on.",
+            "float32. On a CPU it takes a little over half the time. The scores differ by about a "
+            "percent, so that a text may differ from some token on.",
         ),
     ]
     chat: Annotated[

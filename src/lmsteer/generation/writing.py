@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from ..errors import InputError, MismatchError
 from ..model import (
     alone,
     around,
-    autocast,
     check_where,
     decoder_start,
     head_device,
@@ -92,7 +90,8 @@ def generate(
     encodes = decoder_start(model) is not None
     encoded = encoder_ids(tokenizer, prompts) if encodes else _encode(tokenizer, prompts)
     head = read_head(model, head_dtype(model)) if options["nucleus"] == "base" else None
-    how = Decoding(options, head, before, _in_bf16(model) if options["fast"] else nullcontext)
+    in_bf16 = lowered(model, input_device(model), options["fast"], tables=True)
+    how = Decoding(options, head, before, in_bf16)
     # Longest first: rows of a batch need few pads, and memory is at its peak at once. Rows of one
     # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))
@@ -125,19 +124,6 @@ def generate(
         for row, written in zip(recorded, texts, strict=True)
         for number, text in enumerate(written[: options["samples"]] if beams > 1 else written)
     ]
-
-
-def _in_bf16(model: PreTrainedModel) -> Callable[[], AbstractContextManager[None]]:
-    """Blocks within which trunk and head compute in bf16."""
-    device = input_device(model)
-    whole = lowered(model, device, True, tables=True)
-
-    @contextmanager
-    def block() -> Iterator[None]:
-        with autocast(device, True), whole():
-            yield
-
-    return block
 
 
 class _Steps:

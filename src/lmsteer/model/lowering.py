@@ -1,4 +1,4 @@
-"""A float32 trunk that multiplies bf16 numbers for the length of a pass.
+"""A float32 model that multiplies bf16 numbers for the length of a pass.
 
 Under autocast alone, torch converts every weight again at every call, and carries the rows between
 the layers in float32. Here each weight is converted once, beside the model, and a forward call
@@ -13,13 +13,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from .attachment import alone
-from .modes import fast_dtype
+from .modes import autocast, fast_dtype
 from .reading import changed_inputs
 from .sketch import is_plain
 from .tables import head_of, input_tables
@@ -31,9 +32,9 @@ def lowered(
 ) -> Callable[[], AbstractContextManager[None]]:
     """Blocks within which a model computes in bf16; after each, it is bitwise what it was.
 
-    The copies take two bytes per parameter and last as long as what is returned. A
-    model that is not in float32 is left as it is, and so are quantised weights, and those that
-    accelerate keeps on disk: autocast converts these.
+    The copies take two bytes per parameter and last as long as what is returned. A model that is
+    not in float32 is left as it is, and so are quantised weights, and those that accelerate keeps
+    on disk: autocast, which a block opens too, converts these.
 
     Parameters belong to the model, not to a thread: another thread that calls it within a block
     would compute in bf16 as well. A block holds the lock that `alone` gives, so `generate` and
@@ -55,9 +56,16 @@ def lowered(
         return contextlib.nullcontext
     copies = [(weight, weight.detach().to(dtype)) for weight in _copied(model, tables=tables)]
 
+    if not copies:
+        return partial(autocast, device, True)
+
     @contextlib.contextmanager
     def block() -> Iterator[None]:
-        with alone(model), changed_inputs(model, lambda rows: rows.to(dtype)):
+        with (
+            autocast(device, True),
+            alone(model),
+            changed_inputs(model, lambda rows: rows.to(dtype)),
+        ):
             own = [weight.data for weight, _ in copies]
             try:
                 for weight, copy in copies:
@@ -67,7 +75,7 @@ def lowered(
                 for (weight, _), data in zip(copies, own, strict=True):
                     weight.data = data
 
-    return block if copies else contextlib.nullcontext
+    return block
 
 
 def _copied(model: nn.Module, *, tables: bool) -> list[nn.Parameter]:

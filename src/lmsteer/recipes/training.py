@@ -14,11 +14,11 @@ from ..text import Example
 from ..training import OPTIONS, TrainOptions, fit
 from .calibration import calibrate as measure
 
-CALIBRATED = (-5.0, -3.0, -1.0, 0.0, 1.0, 3.0, 5.0)
-"""The strengths that are measured after training: half the time that all of `calibrate` take."""
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+CALIBRATED = (-5.0, -3.0, -1.0, 0.0, 1.0, 3.0, 5.0)
+"""The strengths that are measured after training: `calibrate` itself takes half as many again."""
 
 
 @OPTIONS.documented

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..model import (
-    autocast,
     evaluating,
     fast_dtype,
     head_device,
@@ -79,7 +78,7 @@ def read_states(
     done = rows.done
     in_bf16 = lowered(model, device, fast)
     try:
-        with evaluating(model), torch.inference_mode(), autocast(device, fast):
+        with evaluating(model), torch.inference_mode():
             for texts in mine[done:]:
                 batch = pad_batch(encoded, texts)
                 spans = [torch.arange(begins[i], ends[i]) for i in texts]
