@@ -5,6 +5,8 @@
   whose rows have no pads. And of the head's part, `token_nll`, against the bare product.
 - generation: `model.generate(do_sample=True, top_p=.9)` against `lmsteer.generate`, in float32 and
   in bf16, with the share of the time that drawing tokens takes.
+- training: the whole of `train`, with calibration and without, in passes of trunk and head over the
+  same tokens: `read_states` and `token_nll` in bf16, and plain torch in float32 and in bf16.
 - memory: the measured peak of training beside the formula, each in a process of its own.
 
 Arms are interleaved and medians are quoted. With OMP_NUM_THREADS=1 the times are the process's own
@@ -27,6 +29,7 @@ from lmsteer.generation.sampling import Pick
 from lmsteer.model.head import read_head, token_nll
 from lmsteer.states.hidden import read_states
 from lmsteer.text import batch_texts, encode, pad_batch
+from lmsteer.training.objective import mean_nll
 
 from . import generation
 from .memory import apart, load
@@ -36,7 +39,7 @@ CPU = torch.device("cpu")
 
 def run(args: argparse.Namespace) -> None:
     """The parts that are asked for, all by default; JSON as each is done."""
-    parts = {"pass": passes, "generation": writing, "memory": peaks}
+    parts = {"pass": passes, "training": training, "generation": writing, "memory": peaks}
     print(json.dumps({"model": args.model, "threads": torch.get_num_threads()}))
     for name in args.part or parts:
         print(json.dumps({name: parts[name](args)}, indent=1), flush=True)
@@ -72,7 +75,7 @@ def passes(args: argparse.Namespace) -> dict[str, Any]:
     bare = in_bf16(args.model).base_model
     examples = lmsteer.read_examples(args.data, label=args.label, scale=args.scale or None)
     step = max(1, len(examples) // args.texts)
-    encoded = encode(tokenizer, examples[::step][: args.texts])
+    encoded = encode(tokenizer, examples[::step][: args.texts], max_length=256)
     stream = torch.tensor([token for ids in encoded.ids for token in ids])
 
     def padded(size: int) -> Iterator[dict[str, Any]]:
@@ -103,6 +106,47 @@ def passes(args: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"tokens": len(stream), "pads": round(1 - len(stream) / slots, 4)}
     found |= {"tokens_per_s": rates, "of the limit": round(rates["lmsteer"] / best, 3)}
     return found | {"head": head_alone(model, args.repeats)}
+
+
+def training(args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of the default training and of a pass over the same tokens."""
+    model, tokenizer = load(args.model)
+    half = in_bf16(args.model)
+    examples = lmsteer.read_examples(args.data, label=args.label, scale=args.scale or None)
+    examples = examples[:: max(1, len(examples) // args.texts)][: args.texts]
+    encoded = encode(tokenizer, examples, max_length=256)
+
+    @torch.inference_mode()
+    def plain(whole: Any) -> None:
+        for texts in batch_texts(encoded, 1024):
+            inputs = pad_batch(encoded, texts).inputs(CPU)
+            scores = whole(**inputs, use_cache=False).logits[:, :-1].flatten(0, 1)
+            wanted = inputs["input_ids"][:, 1:].flatten()
+            for part, target in zip(scores.split(256), wanted.split(256), strict=True):
+                torch.nn.functional.cross_entropy(part.float(), target)
+
+    def ours() -> None:
+        states = read_states(model, encoded, fast=True)
+        mean_nll(read_head(model).fast(), states, None)
+
+    def train(calibrate: bool) -> None:
+        lmsteer.train(model, tokenizer, examples, calibrate=calibrate, progress=None)
+
+    arms: dict[str, Callable[[], Any]] = {
+        "a pass, lmsteer": ours,
+        "a pass, plain bf16": lambda: plain(half),
+        "a pass, plain float32": lambda: plain(model),
+        "train": lambda: train(False),
+        "train and calibrate": lambda: train(True),
+    }
+    seconds = interleaved(arms, args.repeats)
+    whole = seconds["train and calibrate"]
+    passes = {k: round(whole / v, 2) for k, v in seconds.items() if k.startswith("a pass")}
+    return {
+        "tokens": int(encoded.target_counts.sum()),
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "whole in passes": passes,
+    }
 
 
 def head_alone(model: Any, repeats: int, rows: int = 1024) -> dict[str, Any]:
