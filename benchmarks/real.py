@@ -1,12 +1,16 @@
 """`python -m benchmarks real --model smollm2`: ours against what plain torch and transformers do.
 
-- pass: tokens per second of `read_states` against a plain loop over the same model in bf16, without
-  autocast, in batches of several shapes; the limit is the best of them, the packed one included,
-  whose rows have no pads. And of the head's part, `token_nll`, against the bare product.
+"Fast" is the fastest dtype that the processor has: bf16 where it multiplies that, else float32.
+
+- pass: tokens per second of `read_states` against a plain loop over the same model in the fast
+  dtype, without autocast, in batches of several shapes; the limit is the best of them, the packed
+  one included, whose rows have no pads. And of the head's part, `token_nll`, against the bare
+  product.
 - generation: `model.generate(do_sample=True, top_p=.9)` against `lmsteer.generate`, in float32 and
-  in bf16, with the share of the time that drawing tokens takes.
+  in the fast dtype, with the share of the time that drawing tokens takes.
 - training: the whole of `train`, with calibration and without, in passes of trunk and head over the
-  same tokens: `read_states` and `token_nll` in bf16, and plain torch in float32 and in bf16.
+  same tokens: `read_states` and `token_nll`, and plain torch, both in the fast dtype, and plain
+  torch in float32.
 - memory: the measured peak of training beside the formula, each in a process of its own.
 
 Arms are interleaved and medians are quoted. With OMP_NUM_THREADS=1 the times are the process's own
@@ -27,6 +31,7 @@ import torch
 import lmsteer
 from lmsteer.generation.sampling import Pick
 from lmsteer.model.head import read_head, token_nll
+from lmsteer.model.modes import fast_dtype
 from lmsteer.states.hidden import read_states
 from lmsteer.text import batch_texts, encode, pad_batch
 from lmsteer.training.objective import mean_nll
@@ -35,12 +40,14 @@ from . import generation
 from .memory import apart, load
 
 CPU = torch.device("cpu")
+FAST = str(fast_dtype(CPU)).removeprefix("torch.")
 
 
 def run(args: argparse.Namespace) -> None:
     """The parts that are asked for, all by default; JSON as each is done."""
     parts = {"pass": passes, "training": training, "generation": writing, "memory": peaks}
-    print(json.dumps({"model": args.model, "threads": torch.get_num_threads()}))
+    told = {"model": args.model, "threads": torch.get_num_threads(), "fast": FAST}
+    print(json.dumps(told), flush=True)
     for name in args.part or parts:
         print(json.dumps({name: parts[name](args)}, indent=1), flush=True)
 
@@ -62,17 +69,17 @@ def interleaved(arms: dict[str, Callable[[], Any]], repeats: int) -> dict[str, f
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def in_bf16(name: str) -> Any:
-    """The model as transformers alone would give it in bf16."""
+def plainly(name: str) -> Any:
+    """The model as transformers alone would give it in the fast dtype."""
     if name == "random-gpt2":
-        return load(name)[0].to(torch.bfloat16)
-    return lmsteer.load_model(name, dtype="bfloat16")[0]
+        return load(name)[0].to(fast_dtype(CPU))
+    return lmsteer.load_model(name, dtype=FAST)[0]
 
 
 def passes(args: argparse.Namespace) -> dict[str, Any]:
     """Tokens per second of the trunk, and of the head."""
     model, tokenizer = load(args.model)
-    bare = in_bf16(args.model).base_model
+    bare = plainly(args.model).base_model
     examples = lmsteer.read_examples(args.data, label=args.label, scale=args.scale or None)
     step = max(1, len(examples) // args.texts)
     encoded = encode(tokenizer, examples[::step][: args.texts], max_length=256)
@@ -111,7 +118,7 @@ def passes(args: argparse.Namespace) -> dict[str, Any]:
 def training(args: argparse.Namespace) -> dict[str, Any]:
     """Seconds of the default training and of a pass over the same tokens."""
     model, tokenizer = load(args.model)
-    half = in_bf16(args.model)
+    fast = plainly(args.model)
     examples = lmsteer.read_examples(args.data, label=args.label, scale=args.scale or None)
     examples = examples[:: max(1, len(examples) // args.texts)][: args.texts]
     encoded = encode(tokenizer, examples, max_length=256)
@@ -134,7 +141,7 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
 
     arms: dict[str, Callable[[], Any]] = {
         "a pass, lmsteer": ours,
-        "a pass, plain bf16": lambda: plain(half),
+        "a pass, plain fast": lambda: plain(fast),
         "a pass, plain float32": lambda: plain(model),
         "train": lambda: train(False),
         "train and calibrate": lambda: train(True),
@@ -150,7 +157,7 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def head_alone(model: Any, repeats: int, rows: int = 1024) -> dict[str, Any]:
-    """The head's product alone, and with the logarithm of its sums, in bf16."""
+    """The head's product alone, and with the logarithm of its sums, in the fast dtype."""
     head = read_head(model).fast()
     hidden = torch.randn(rows, head.weight.shape[1]).to(head.weight.dtype)
     targets = torch.arange(rows) % len(head.weight)
@@ -191,7 +198,7 @@ def writing(args: argparse.Namespace) -> dict[str, Any]:
             spent[0] += clock() - begun
 
     found: dict[str, Any] = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in dict.fromkeys(("float32", FAST)):
         model, tokenizer = lmsteer.load_model(args.model, dtype=dtype)
         for batch in args.batches:
             few = [prompts[i % len(prompts)] for i in range(batch)]

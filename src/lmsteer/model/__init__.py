@@ -4,6 +4,9 @@ from .attachment import alone as alone
 from .attachment import attach as attach
 from .encoders import ENCODERS as ENCODERS
 from .encoders import load_encoder as load_encoder
+from .expectation import expected as expected
+from .expectation import pulled_to as pulled_to
+from .expectation import scatter as scatter
 from .gguf_tokens import LLAMA3_SPLIT as LLAMA3_SPLIT
 from .head import Head as Head
 from .head import read_head as read_head

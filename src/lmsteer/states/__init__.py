@@ -1,6 +1,12 @@
-"""One pass of the frozen trunk: the states of every target, kept in memory or on disk."""
+"""One pass of the frozen trunk: the states of every target, kept, or added up (`Statistics`)."""
 
 from .cache import Keep as Keep
+from .expectation import Expectation as Expectation
+from .expectation import Expected as Expected
+from .expectation import Reading as Reading
+from .gathering import EVERY as EVERY
+from .gathering import Part as Part
+from .gathering import gather as gather
 from .hidden import read_states as read_states
 from .losses import encode_for as encode_for
 from .losses import target_losses as target_losses
@@ -22,3 +28,4 @@ from .progress import Progress as Progress
 from .progress import drawn as drawn
 from .progress import watched as watched
 from .states import States as States
+from .statistics import Statistics as Statistics

@@ -6,10 +6,13 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,19 @@ class Workers:
         """Replace each tensor by its sum over all processes, the same bits on each."""
         if self.size > 1:
             for tensor in tensors:
-                dist.all_reduce(tensor)
+                on_gpu = dist.get_backend() == "nccl" and tensor.device.type == "cpu"
+                moved = tensor.cuda() if on_gpu else tensor
+                dist.all_reduce(moved)
+                if on_gpu:
+                    tensor.copy_(moved)
+
+    def collect(self, item: T) -> list[T]:
+        """The item of each process, in the order of their numbers; any values on the CPU."""
+        if self.size == 1:
+            return [item]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, item)
+        return found
 
     def add_numbers(self, *numbers: float, device: torch.device) -> list[float]:
         """The sums of plain numbers over all processes."""

@@ -55,6 +55,17 @@ class States:
             return self.labels
         return torch.cat([self.labels, torch.ones_like(self.labels[:, :1])], dim=1)
 
+    def to(self, device: torch.device | str) -> States:
+        """All of them on another device."""
+        return replace(
+            self,
+            hidden=self.hidden.to(device),
+            targets=self.targets.to(device),
+            text=self.text.to(device),
+            labels=self.labels.to(device),
+            weights=self.weights.to(device),
+        )
+
     def take(self, numbers: Int[Tensor, " some"]) -> States:
         """The states of those of the given tokens that this process holds."""
         numbers = numbers.to(self.device)

@@ -1,9 +1,10 @@
 """`fit`: labelled text and a frozen model in, steers out.
 
-Solvers: ``"convex"``, the default, reads the trunk once and takes second-order steps on the head
-alone; ``"cached"`` takes Adam steps on the same states; ``"paper"`` is the official recipe, which
-recomputes the trunk at every step. All learn the same objective (Han et al. 2024, section 3.2) and
-the domain part. `OPTIONS` has everything that can be chosen.
+Solvers: ``"newton"``, the default, solves for the map from sums that one streaming pass gathers;
+``"convex"`` takes second-order steps on the states of all tokens; ``"cached"`` takes Adam steps on
+the same states; ``"paper"`` is the official recipe, which recomputes the trunk at every step. All
+learn the same objective (Han et al. 2024, section 3.2) and the domain part. `OPTIONS` has
+everything that can be chosen.
 """
 
 from .descent import by_gradient as by_gradient
@@ -14,3 +15,5 @@ from .options import OPTIONS as OPTIONS
 from .options import SOLVERS as SOLVERS
 from .options import TextOptions as TextOptions
 from .options import TrainOptions as TrainOptions
+from .solving import read_statistics as read_statistics
+from .solving import solve as solve

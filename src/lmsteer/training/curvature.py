@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..model import Head
+from ..model import Head, expected, scatter
 from ..states import States
-from .expectation import expected, scatter
 
 # The number of rows that the curvature is estimated from: enough for dims in the thousands, and a
 # small part of a pass over a large corpus.
@@ -56,11 +55,12 @@ class Curvature:
     def block(self, part: int) -> tuple[Tensor, Tensor]:
         """The square roots of the curvature of a part's rows (the domain is last) and columns."""
         dim = len(self.right_values)
+        columns = _root(self.right_values, self.right)
+        if len(self.left_values) == dim:
+            return _root(self.left_values, self.left), columns
         rows = slice(part * dim, (part + 1) * dim)
         weighed = self.left[rows] * self.left_values
-        return _root(weighed @ self.left[rows].T), _root(
-            (self.right * self.right_values) @ self.right.T
-        )
+        return _root(*_eigen(weighed @ self.left[rows].T)), columns
 
     def damped_inverse(self, damping: float) -> DampedInverse:
         """What applies ``(A (x) B + damping * mean)^-1``."""
@@ -82,8 +82,7 @@ class DampedInverse:
         return step.view_as(gradient)
 
 
-def _root(matrix: Tensor) -> Tensor:
-    values, vectors = _eigen(matrix)
+def _root(values: Tensor, vectors: Tensor) -> Tensor:
     # Directions in which no token varies have no weight, but the root must be invertible.
     values = values.clamp_min(1e-6 * float(values[-1])).sqrt()
     return (vectors * values) @ vectors.T
@@ -108,7 +107,7 @@ class Directions:
         u, size, v = torch.linalg.svd(rows @ matrix.double().cpu() @ columns)
         left = torch.linalg.solve(rows, u * size)
         right = torch.linalg.solve(columns, v.T)
-        return cls(left.float(), right.float())
+        return cls(left.to(matrix.dtype), right.to(matrix.dtype))
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
         """P and Q, ``(dim, rank)``, of the leading directions, with columns of equal norm."""
@@ -147,7 +146,6 @@ def curvature_of(head: Head, states: States, *, domain: bool) -> Curvature:
 
 
 def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """The eigenvalues (none below 0) and eigenvectors of a symmetric matrix, in float64."""
-    device = matrix.device
+    """The eigenvalues (none below 0) and eigenvectors of a symmetric matrix, found in float64."""
     values, vectors = torch.linalg.eigh(matrix.cpu().double())
-    return values.clamp_min(0).float().to(device), vectors.float().to(device)
+    return values.clamp_min(0).to(matrix), vectors.to(matrix)

@@ -5,36 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 from typing_extensions import Unpack
 
 from ..errors import InputError, UnsupportedError
-from ..model import (
-    context_length,
-    copied_from,
-    decoder_start,
-    fingerprint,
-    head_dim,
-    read_head,
-    sample_digest,
-)
+from ..model import copied_from, fingerprint, head_dim, read_head
 from ..states import Keep, workers
 from ..steer import Reach, Site, Steer
-from ..text import (
-    Encoded,
-    Example,
-    as_chat,
-    counts,
-    digest_of,
-    encode,
-    split_held_out,
-    summary,
-)
+from ..text import Example, counts, split_held_out, summary
 from .checks import check_labels, check_start
 from .options import OPTIONS, TrainOptions, check_together
+from .reading import encode_texts, in_order, keep_in, length_for
 from .solvers import Fitted, Problem, find_solver
 
 if TYPE_CHECKING:
@@ -68,13 +51,19 @@ def fit(
     solver, processes = find_solver(options), workers()
     if solver.alone and processes.size > 1:
         raise UnsupportedError(f"{solver.alone} is trained in one process, not in {processes.size}")
-    # One order for the same texts, however they came: by content.
-    examples = sorted(examples, key=lambda example: example.digest)
+    examples = in_order(examples)
     check_labels(examples, names)
     started = time.perf_counter()
-    longest = options["max_length"]
-    longest = longest or min(solver.longest, context_length(model) or solver.longest)
-    encoded = _encode(model, tokenizer, examples, options, longest)
+    longest = length_for(model, options["max_length"], solver.longest)
+    encoded = encode_texts(
+        model,
+        tokenizer,
+        examples,
+        longest,
+        chat=options["chat"],
+        weight=options["weight"],
+        balance=options["balance"],
+    )
     dim = head_dim(model)
     if options["rank"] is not None and not 1 <= options["rank"] <= dim:
         raise InputError(f"rank must be between 1 and {dim}, was: {options['rank']}")
@@ -118,41 +107,23 @@ def fit(
     ]
 
 
-def _encode(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    options: TrainOptions,
-    max_length: int,
-) -> Encoded:
-    if options["chat"]:
-        prompts = as_chat(tokenizer, [e.prompt for e in examples])
-        examples = [replace(e, prompt=p) for e, p in zip(examples, prompts, strict=True)]
-    return encode(
-        tokenizer,
-        examples,
-        max_length=max_length,
-        weight=options["weight"],
-        balance=options["balance"],
-        decoder_start=decoder_start(model),
-    )
-
-
 def _keep(
     model: nn.Module, examples: Sequence[Example], options: TrainOptions, max_length: int
 ) -> Keep:
-    """Where the states lie; in a folder, with all that they and what is learned depend on."""
-    start, folder = options["start"], options["folder"]
-    if folder is None:
-        return Keep(options["memory"])
+    start = options["start"]
     key = {
         **{name: value for name, value in _values(options) if OPTIONS[name].decides},
-        "model": sample_digest(model),
-        "texts": digest_of(examples),
         "start": None if start is None else start.digest,
         "max_length": max_length,
     }
-    return Keep(options["memory"], Path(folder), options["resume"], key)
+    return keep_in(
+        options["folder"],
+        model,
+        examples,
+        resume=options["resume"],
+        memory=options["memory"],
+        key=key,
+    )
 
 
 def _recorded(options: TrainOptions) -> dict[str, Any]:

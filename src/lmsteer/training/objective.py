@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..model import Head, token_nll
 from ..states import States
-from .expectation import Expectation, pulled_to
 
 
 @dataclass(eq=False)
@@ -99,38 +98,3 @@ def gradient(head: Head, states: States, learned: Map) -> Float[Tensor, "parts d
         weight += block.weights.sum()
     states.workers.add(total, weight)
     return total.div_(weight)
-
-
-@torch.no_grad()
-def expected_descent(
-    head: Head, states: States, learned: Map, outlook: Expectation, values: Tensor
-) -> tuple[Float[Tensor, "parts dim dim"], Float[Tensor, "inputs inputs"]]:
-    """The downhill slope of the NLL by each part of the map, and the curvature of the rows.
-
-    Args:
-        head: The head of the model.
-        states: The tokens.
-        learned: The map at which the slope is taken.
-        outlook: What the model expects there.
-        values: ``(held, parts)``, the strength of each part on each token.
-
-    Returns:
-        ``mean v h (e_x - b)^T`` for each part, and ``mean [v_1 h; v_2 h; ...] [...]^T``, both over
-        all tokens by their weights.
-    """
-    dim, parts = states.hidden.shape[1], values.shape[1]
-    pull = torch.zeros(parts, dim, dim, device=states.device)
-    inner = torch.zeros(parts * dim, parts * dim, device=states.device)
-    weight, done = states.weights.new_zeros(1), 0
-    for block in states.blocks():
-        v = values[done : done + len(block.targets)]
-        done += len(block.targets)
-        hidden, rows = block.hidden.float(), learned.rows(block, head.weight.dtype)
-        missing = pulled_to(head, rows, block.targets) - outlook(rows.float())
-        inputs = (v[:, :, None] * hidden[:, None]).flatten(1)
-        weighted = inputs * block.weights[:, None]
-        pull += (weighted.T @ missing).view_as(pull)
-        inner += weighted.T @ inputs
-        weight += block.weights.sum()
-    states.workers.add(pull, inner, weight)
-    return pull / weight, inner / weight

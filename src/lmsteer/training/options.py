@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: the declarations are read when the program runs.
 from os import PathLike
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, TypedDict, get_args
 
 from ..errors import InputError
 from ..states import Check, JobOptions, Option, Options, among, at_least
@@ -13,7 +13,74 @@ SolverName = Literal["newton", "convex", "cached", "paper"]
 SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 
 
-class TextOptions(JobOptions, total=False):
+class ReadOptions(JobOptions, total=False):
+    """The options of one pass over labelled texts."""
+
+    fast: Annotated[
+        bool,
+        Option(
+            True,
+            "Compute in bf16 where the hardware multiplies it natively (the numbers in the record "
+            "are always computed in float32). This is several times faster, but it turns "
+            "differences in the last bits into visible ones: with another number of processes the "
+            "steer differs by about 0.5% and its held-out NLL by about 1e-4. Without it everything "
+            "is float32, and the steer is the same to 1e-4.",
+        ),
+    ]
+    max_length: Annotated[
+        int | None,
+        Option(
+            None,
+            "The number of tokens that longer texts are cut to. By default it is the model's "
+            "context, but at most 1024 (256 for the solver paper).",
+            at_least(1),
+        ),
+    ]
+
+
+class KeptOptions(TypedDict, total=False):
+    """The options of a pass that can be interrupted."""
+
+    chat: Annotated[
+        bool,
+        Option(
+            False,
+            "The model is a chat model: each prompt is put into the tokenizer's chat template as a "
+            "user's turn, and the text is the answer, the only part that is learned from.",
+        ),
+    ]
+    folder: Annotated[
+        str | PathLike[str] | None,
+        Option(
+            None,
+            "A folder to keep the hidden states in as they are read, so that an interrupted "
+            "training can be resumed (a kill loses at most 16 batches). The caller deletes it.",
+            decides=False,
+            recorded=False,
+        ),
+    ]
+    resume: Annotated[
+        bool,
+        Option(False, "Go on with what `folder` holds.", decides=False, recorded=False),
+    ]
+
+
+class StatisticsOptions(ReadOptions, KeptOptions, total=False):
+    """The options of `read_statistics`."""
+
+    sampled: Annotated[
+        int,
+        Option(
+            32,
+            "One token in so many is kept with its row; a multiple of 8. The rows decide how long "
+            "a steer is at strength 1, and ridge and rank where several statistics are solved "
+            "together.",
+            Check("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0),
+        ),
+    ]
+
+
+class TextOptions(ReadOptions, total=False):
     """The options of training that self-training takes too."""
 
     rank: Annotated[
@@ -26,17 +93,6 @@ class TextOptions(JobOptions, total=False):
             "gains in NLL (for the solver convex: within 0.002 nats per token). All of them where "
             "nothing is held out, and for the solvers cached and paper; 32 at the input site.",
             recorded=False,  # the record says what was kept
-        ),
-    ]
-    fast: Annotated[
-        bool,
-        Option(
-            True,
-            "Compute in bf16 where the hardware multiplies it natively (the numbers in the record "
-            "are always computed in float32). This is several times faster, but it turns "
-            "differences in the last bits into visible ones: with another number of processes the "
-            "steer differs by about 0.5% and its held-out NLL by about 1e-4. Without it everything "
-            "is float32, and the steer is the same to 1e-4.",
         ),
     ]
     domain: Annotated[
@@ -68,15 +124,6 @@ class TextOptions(JobOptions, total=False):
         ),
     ]
     salt: Annotated[str, Option("", "A word that decides which texts are held out.")]
-    max_length: Annotated[
-        int | None,
-        Option(
-            None,
-            "The number of tokens that longer texts are cut to. By default it is the model's "
-            "context, but at most 1024 (256 for the solver paper).",
-            at_least(1),
-        ),
-    ]
     ridge: Annotated[
         float | None,
         Option(
@@ -113,7 +160,7 @@ class TextOptions(JobOptions, total=False):
     ]
 
 
-class TrainOptions(TextOptions, total=False):
+class TrainOptions(TextOptions, KeptOptions, total=False):
     """The options of training."""
 
     site: Annotated[
@@ -127,14 +174,6 @@ class TrainOptions(TextOptions, total=False):
             among(SITES),
         ),
     ]
-    chat: Annotated[
-        bool,
-        Option(
-            False,
-            "The model is a chat model: each prompt is put into the tokenizer's chat template as a "
-            "user's turn, and the text is the answer, the only part that is learned from.",
-        ),
-    ]
     steps: Annotated[
         int | None,
         Option(
@@ -143,20 +182,6 @@ class TrainOptions(TextOptions, total=False):
             "each solver has its own.",
             at_least(1),
         ),
-    ]
-    folder: Annotated[
-        str | PathLike[str] | None,
-        Option(
-            None,
-            "A folder to keep the hidden states in as they are read, so that an interrupted "
-            "training can be resumed (a kill loses at most 16 batches). The caller deletes it.",
-            decides=False,
-            recorded=False,
-        ),
-    ]
-    resume: Annotated[
-        bool,
-        Option(False, "Go on with what `folder` holds.", decides=False, recorded=False),
     ]
     start: Annotated[
         Steer | None,

@@ -1,24 +1,39 @@
 """The default solver against naive formulas in float64."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 
 import lmsteer
 from lmsteer.metrics.kl import divergence
+from lmsteer.model.expectation import pulled_to
 from lmsteer.model.head import read_head
+from lmsteer.states.expectation import RIDGE, Expectation, Expected
+from lmsteer.states.gathering import Part, gather
 from lmsteer.states.hidden import read_states
 from lmsteer.text.encoding import encode
-from lmsteer.training.expectation import RIDGE, Expectation, pulled_to
-from lmsteer.training.objective import Map, expected_descent, gradient
-from lmsteer.training.separation import Separation, root_divergence_of
-from lmsteer.training.solvers.choosing import UNIT
+from lmsteer.training.objective import Map, gradient
+from lmsteer.training.separation import Separation
+from lmsteer.training.step import Values, downhill
+from lmsteer.training.unit import UNIT, root_divergence_of
 
 
 @pytest.fixture
-def states(model, tokenizer, examples):
-    return read_states(model, encode(tokenizer, examples[:12], max_length=64))
+def encoded(tokenizer, examples):
+    return encode(tokenizer, examples[:12], max_length=64)
+
+
+@pytest.fixture
+def states(model, encoded):
+    return read_states(model, encoded)
+
+
+def sums_of(model, encoded, every=1):
+    """The statistics of all texts."""
+    (sums,) = gather(model, read_head(model), encoded, [Part(range(len(encoded)), every, every)])
+    return sums
 
 
 def naive(head, row):
@@ -32,7 +47,7 @@ def naive(head, row):
 
 def test_the_expectation_is_the_naive_regression(model, states):
     head = read_head(model)
-    found = Expectation.of(head, states, states.hidden)
+    found = Expectation.of(Expected.of(head, states.hidden, states.weights))
     table, means, curvature = head.weight.double(), [], 0.0
     for row in states.hidden:
         p, slope = naive(head, row)
@@ -44,29 +59,50 @@ def test_the_expectation_is_the_naive_regression(model, states):
     penalty = torch.eye(len(moments)).double() * moments.diagonal()[:-1].mean() * RIDGE
     penalty[-1, -1] = 0
     truth = torch.linalg.solve(moments + penalty, known.T @ torch.stack(means) / len(known))
-    mine = found(states.hidden).double()
+    mine = states.hidden.double() @ found.slope + found.offset
     assert (mine - known @ truth).norm() < 1e-3 * mine.norm()
     assert (found.curvature.double() - curvature).norm() < 1e-3 * curvature.norm()
 
 
-def test_where_the_regression_is_exact_the_descent_is_the_gradient(model, states):
+def test_where_the_regression_is_exact_the_slope_is_the_gradient(model, tokenizer, examples):
     """With as many directions as tokens the regression goes through every point."""
-    head, few = read_head(model), states.take(torch.arange(20))
-    learned = Map(torch.randn(2, 32, 32) * 0.05, domain=True)
+    head, encoded = read_head(model), encode(tokenizer, examples[8:10], max_length=64)
+    few, sums = read_states(model, encoded), sums_of(model, encoded)
+    assert len(few) < 32
+    moved = torch.randn(32, 32) * 0.05
+    learned = Map(torch.stack([torch.zeros(32, 32), moved]), domain=True)
+    if head.softcap is not None:  # the slope of a target's score stays that of the unmoved row
+        learned.parts *= 0
     rows = learned.rows(few, torch.float32)
-    outlook = Expectation.of(head, few, rows)
     exact = torch.stack(
         [(lambda p, s: (p * s) @ head.weight.double())(*naive(head, r)) for r in rows]
     )
     known = torch.cat([rows, torch.ones(len(rows), 1)], 1).double()
-    found = torch.linalg.lstsq(known, exact, driver="gelsd").solution.float()
-    outlook = Expectation(found[:-1], found[-1], outlook.curvature)
-    values = few.values(domain=True)
-    pull, inner = expected_descent(head, few, learned, outlook, values)
-    truth = gradient(head, few, learned)
-    assert (pull + truth).norm() < 2e-3 * truth.norm()
-    inputs = (values[:, :, None] * few.hidden[:, None]).flatten(1)
-    assert torch.allclose(inner, inputs.T @ inputs / len(few), rtol=1e-3, atol=1e-4)
+    found = torch.linalg.lstsq(known, exact, driver="gelsd").solution
+    outlook = Expectation(found[:-1], found[-1], torch.eye(32).double())
+    truth = -gradient(head, few, learned).double()
+    both = Values(torch.tensor([[0.0, 1.0], [1.0, 0.0]]).double())  # the label, and 1
+    mine = downhill(sums, both, outlook, learned.parts[-1].double())
+    assert (mine - truth).norm() < 2e-3 * truth.norm()
+
+
+def test_centred_sums_are_those_of_centred_labels(model, encoded):
+    """Two styles: means of v h e, v h h and v_j v_k h h, with v = y less its mean."""
+    encoded = replace(encoded, labels=torch.randn(len(encoded), 2))
+    states, sums = read_states(model, encoded), sums_of(model, encoded)
+    values, h = Values.centred(sums), states.hidden.double()
+    v = (states.labels - states.labels.mean(0)).double()
+    e = pulled_to(read_head(model), states.hidden, states.targets).double()
+    inputs = (v[:, :, None] * h[:, None]).flatten(1)
+    pull = torch.einsum("tk,ti,tj->kij", v, h, e) / len(h)
+    outer = torch.einsum("tk,ti,tj->kij", v, h, h) / len(h)
+    for mine, truth in (
+        (values.pull(sums), pull),
+        (values.outer(sums), outer),
+        (values.rows(sums), v.T @ h / len(h)),
+        (values.inner(sums), inputs.T @ inputs / len(h)),
+    ):
+        assert torch.allclose(mine, truth, rtol=1e-4, atol=1e-4 * float(truth.abs().max()))
 
 
 def test_where_the_target_pulls(model, states):
@@ -79,8 +115,8 @@ def test_where_the_target_pulls(model, states):
 
 def test_separation_and_divergence_are_what_the_model_does(llama, tokenizer, examples):
     """Of a small map: the NLL under flipped labels against the right ones, and the exact KL."""
-    states = read_states(llama, encode(tokenizer, examples, max_length=64))
-    head = read_head(llama)
+    encoded = encode(tokenizer, examples, max_length=64)
+    states, head = read_states(llama, encoded), read_head(llama)
     W = torch.randn(32, 32, generator=torch.Generator().manual_seed(0)) * 0.01
     judge = Separation.of(head, states, torch.zeros(1))
     nll = [
@@ -93,8 +129,9 @@ def test_separation_and_divergence_are_what_the_model_does(llama, tokenizer, exa
     spread = divergence(head, states.hidden, steer, [1.0])[1.0]
     each = [divergence(head, row[None], steer, [1.0])[1.0] for row in states.hidden]
     root = sum(value**0.5 for value in each) / len(each)
-    assert root_divergence_of(head, states, W) == pytest.approx(root, rel=0.05)
-    assert root_divergence_of(head, states, 3 * W) == pytest.approx(3 * root, rel=0.05)
+    assert root_divergence_of(head, states, steer.P, steer.Q) == pytest.approx(root, rel=0.05)
+    thrice = root_divergence_of(head, states, 3 * steer.P, steer.Q)
+    assert thrice == pytest.approx(3 * root, rel=0.05)
     mine = judge.efficiency(W, 0)
     assert mine == pytest.approx(float(nll[0] - nll[1]) / spread**0.5, rel=0.1)
     assert judge.efficiency(5 * W, 0) == pytest.approx(mine, rel=1e-2)

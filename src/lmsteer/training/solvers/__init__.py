@@ -7,8 +7,11 @@ from collections.abc import Mapping
 
 from ..options import TrainOptions
 from .cached import fit_cached
+from .choosing import choose as choose
+from .choosing import cross_validated as cross_validated
 from .convex import fit_convex
 from .inputs import fit_inputs
+from .newton import MEASURED_ON as MEASURED_ON
 from .newton import fit_newton
 from .paper import RECIPE, fit_paper
 from .problem import Fitted as Fitted

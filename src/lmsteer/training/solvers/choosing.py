@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...model import Head
-from ...states import States
+from ...states import Expectation, States, Statistics
 from ..curvature import Curvature, Directions
-from ..expectation import Expectation
-from ..objective import Map, expected_descent, mean_nll
-from ..separation import Separation, root_divergence_of
+from ..separation import Separation
+from ..step import Values, downhill
 
-HEAD_TOKENS = 4096
-"""The number of tokens, evenly spread over all, that the head reads for one step."""
-JUDGED_ON = 1024
-"""The number of held-out tokens that decide how far a step of the domain part goes."""
-UNIT = 0.1
-"""The mean root of the divergence from the base model at strength 1, in roots of nats."""
 # The prior's weight in tokens: ridge = PRIOR_TOKENS / tokens, in units of the mean curvature.
 # Where texts are held out, they choose among multiples of it.
 PRIOR_TOKENS, MULTIPLES = 1e5, (0.1, 0.3, 1.0, 3.0)
@@ -28,77 +22,82 @@ PRIOR_TOKENS, MULTIPLES = 1e5, (0.1, 0.3, 1.0, 3.0)
 RANKS, ENOUGH = (4, 8, 16, 32, 64, 128, 256), 0.95
 
 
-class Work:
-    """What all steps read: the tokens to learn from, a sample of them, and the held-out ones."""
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The step of each style, in directions of which the first few are kept."""
 
-    def __init__(self, head: Head, states: States, held_out: States | None) -> None:
-        self.head, self.states, self.held_out = head, states, held_out
-        self.sample = states.spread(HEAD_TOKENS)
-        self.judges = None if held_out is None else held_out.spread(JUDGED_ON)
-        self.centre = _mean_labels(states)
+    directions: list[Directions]
+    ranks: list[int]
+    course: dict[str, Any]
 
-    def outlook(self, learned: Map) -> Expectation:
-        """What the model expects, where the map has moved it."""
-        rows = learned.rows(self.sample, self.head.weight.dtype)
-        return Expectation.of(self.head, self.sample, rows)
-
-    def loss(self, learned: Map) -> float:
-        """The NLL of the judging tokens, in nats."""
-        assert self.judges is not None
-        return mean_nll(self.head, self.judges, learned)
-
-
-def _mean_labels(states: States) -> Float[Tensor, " styles"]:
-    total, weight = states.weights @ states.labels, states.weights.sum()[None]
-    states.workers.add(total, weight)
-    return total / weight
+    def factors(self) -> list[tuple[Tensor, Tensor]]:
+        """P and Q of each style; their length is that of the step."""
+        pairs = zip(self.directions, self.ranks, strict=True)
+        found = (directions.factors(rank) for directions, rank in pairs)
+        return [(P.float(), Q.float()) for P, Q in found]
 
 
 def choose(
-    work: Work, learned: Map, outlook: Expectation, ridge: float | None, rank: int | None
-) -> tuple[list[tuple[Tensor, Tensor]], dict[str, Any]]:
-    """P and Q of each style, and how ridge and rank were chosen.
+    sums: Statistics,
+    head: Head,
+    held_out: States | None,
+    ridge: float | None,
+    rank: int | None,
+) -> Chosen:
+    """One damped Newton step from the base model for each style.
 
     Args:
-        work: The tokens.
-        learned: The map at which the step begins, and at which `outlook` was taken.
-        outlook: What the model expects there.
+        sums: The tokens to learn from.
+        head: The head that judges.
+        held_out: The tokens that choose; None: the ridge is the prior's, and all directions are
+            kept.
         ridge: The ridge, or None to choose it.
         rank: The number of directions to keep, or None to choose it.
     """
-    values = work.states.labels - work.centre
-    pull, inner = expected_descent(work.head, work.states, learned, outlook, values)
-    curvature = Curvature.of(inner, outlook.curvature)
-    judge = None
-    if work.held_out is not None:
-        judge = Separation.of(work.head, work.held_out, work.centre)
-    prior = PRIOR_TOKENS / len(work.states)
-    ridges = [prior * multiple for multiple in MULTIPLES] if judge else [prior]
-    tried = [
-        _split(curvature, value, pull, judge, rank)
-        for value in (ridges if ridge is None else [ridge])
-    ]
+    prior = PRIOR_TOKENS / sums.tokens
+    ridges = [prior * multiple for multiple in MULTIPLES] if held_out is not None else [prior]
+    tried = steps_of(sums, head, held_out, ridges if ridge is None else [ridge], rank)
     best = max(tried, key=lambda one: one.gained)
+    ranks = [fewest(table) for table in best.tables]
     course = {
         "ridge": best.ridge,
         "ridges_tried": [one.ridge for one in tried],
         "rank_separation": [{str(r): table[r] for r in table} for table in best.tables],
     }
-    # Labels have no say in a divergence, so training tokens serve where there are no others.
-    seen = work.judges or work.states.spread(JUDGED_ON)
-    factors = []
-    for directions, table in zip(best.directions, best.tables, strict=True):
-        most = max(table.values())
-        kept = next(r for r in table if most - table[r] <= (1 - ENOUGH) * abs(most))
-        P, Q = directions.factors(kept)
-        root = root_divergence_of(work.head, seen, (P @ Q.T).to(pull)) or UNIT
-        size = (UNIT / root) ** 0.5  # of each factor
-        factors.append((P * size, Q * size))
-    return factors, course
+    return Chosen(best.directions, ranks, course)
+
+
+def cross_validated(
+    parts: Sequence[Statistics], head: Head, ridge: float | None, rank: int | None
+) -> tuple[float, int]:
+    """Ridge and rank for one style, by what the others' steps separate on each part in turn.
+
+    Args:
+        parts: At least two statistics of different texts.
+        head: The head that judges.
+        ridge: The ridge, or None to choose it.
+        rank: The number of directions to keep, or None to choose it.
+    """
+    total = sum(parts[1:], parts[0])
+    ridges = [PRIOR_TOKENS / total.tokens * multiple for multiple in MULTIPLES]
+    ridges = ridges if ridge is None else [ridge]
+    each = [steps_of(total - part, head, part.sample, ridges, rank) for part in parts]
+    found = []
+    for number, value in enumerate(ridges):
+        tables = [steps[number].tables[0] for steps in each]
+        found.append((value, {r: sum(t[r] for t in tables) / len(each) for r in tables[0]}))
+    value, table = max(found, key=lambda one: max(one[1].values()))
+    return value, fewest(table)
+
+
+def fewest(table: Mapping[int, float]) -> int:
+    """The fewest directions that separate nearly as much as the best number does."""
+    most = max(table.values())
+    return next(r for r in table if most - table[r] <= (1 - ENOUGH) * abs(most))
 
 
 @dataclass(frozen=True, eq=False)
-class _Split:
+class Step:
     """The styles' steps under one ridge, and the efficiency of each rank of each style."""
 
     ridge: float
@@ -111,24 +110,39 @@ class _Split:
         return sum(max(table.values()) for table in self.tables)
 
 
-def _split(
+def steps_of(
+    sums: Statistics,
+    head: Head,
+    held_out: States | None,
+    ridges: Sequence[float],
+    rank: int | None,
+) -> list[Step]:
+    """The step under each ridge, judged by held-out tokens if there are any."""
+    values, outlook = Values.centred(sums), Expectation.of(sums.expected)
+    pull = downhill(sums, values, outlook)
+    curvature = Curvature.of(values.inner(sums), outlook.curvature)
+    judge = None
+    if held_out is not None:
+        middle = sums.weight[0, 1:] / sums.weight[0, 0]
+        judge = Separation.of(head, held_out, middle.to(held_out.labels))
+    return [_step(curvature, ridge, pull, judge, rank) for ridge in ridges]
+
+
+def _step(
     curvature: Curvature,
     ridge: float,
     pull: Float[Tensor, "styles dim dim"],
     judge: Separation | None,
     rank: int | None,
-) -> _Split:
+) -> Step:
     directions, tables = [], []
     for number, whole in enumerate(curvature.damped_inverse(ridge)(pull)):
         directions.append(Directions.of(whole, curvature, number))
+        full = len(whole)
         if judge is None:
-            tables.append({rank or len(whole): 0.0})
+            tables.append({rank or full: 0.0})
             continue
-        ranks = _ranks(len(whole)) if rank is None else [rank]
-        cut = {r: directions[-1].matrix(r).to(whole) for r in ranks}
+        ranks = [*(r for r in RANKS if r < full), full] if rank is None else [rank]
+        cut = {r: directions[-1].matrix(r).to(judge.pull) for r in ranks}
         tables.append({r: judge.efficiency(cut[r], number) for r in ranks})
-    return _Split(ridge, directions, tables)
-
-
-def _ranks(full: int) -> list[int]:
-    return [*(rank for rank in RANKS if rank < full), full]
+    return Step(ridge, directions, tables)
