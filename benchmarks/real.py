@@ -58,13 +58,13 @@ def clock() -> float:
 
 
 def interleaved(arms: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """The median seconds of each arm; a first round is not counted."""
+    """The median seconds of each arm; a first round is not counted, unless it is the only one."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(repeats + 1):
         for name, arm in arms.items():
             begun = clock()
             arm()
-            if number:
+            if number or not repeats:
                 seconds[name].append(clock() - begun)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
@@ -136,23 +136,29 @@ def training(args: argparse.Namespace) -> dict[str, Any]:
         states = read_states(model, encoded, fast=True)
         mean_nll(read_head(model).fast(), states, None)
 
-    def train(calibrate: bool) -> None:
-        lmsteer.train(model, tokenizer, examples, calibrate=calibrate, progress=None)
+    def train(calibrate: bool, domain: bool = True) -> None:
+        lmsteer.train(model, tokenizer, examples, calibrate=calibrate, domain=domain, progress=None)
 
     arms: dict[str, Callable[[], Any]] = {
         "a pass, lmsteer": ours,
-        "a pass, plain fast": lambda: plain(fast),
-        "a pass, plain float32": lambda: plain(model),
+        **{
+            f"a pass, plain {str(one.dtype)[6:]}": lambda one=one: plain(one)
+            for one in {id(one.dtype): one for one in (model, fast)}.values()
+        },
+        "train, style alone": lambda: train(False, domain=False),
         "train": lambda: train(False),
         "train and calibrate": lambda: train(True),
     }
     seconds = interleaved(arms, args.repeats)
-    whole = seconds["train and calibrate"]
-    passes = {k: round(whole / v, 2) for k, v in seconds.items() if k.startswith("a pass")}
+    passes = [k for k in seconds if k.startswith("a pass")]
     return {
         "tokens": int(encoded.target_counts.sum()),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "whole in passes": passes,
+        **{
+            f"{name}, in passes": {k: round(value / seconds[k], 2) for k in passes}
+            for name, value in seconds.items()
+            if name not in passes
+        },
     }
 
 

@@ -20,12 +20,15 @@ from .model import load_model as load_model
 from .model import merge as merge
 from .recipes import calibrate as calibrate
 from .recipes import train as train
+from .states import Statistics as Statistics
 from .steer import Steer as Steer
 from .steer import compose as compose
 from .storage import load_steer as load_steer
 from .text import Example as Example
 from .text import read_examples as read_examples
 from .text import read_prompts as read_prompts
+from .training import read_statistics as read_statistics
+from .training import solve as solve
 
 __version__ = "0.1.0"
 
@@ -36,6 +39,7 @@ __all__ = [
     "Example",
     "Generation",
     "LmsteerError",
+    "Statistics",
     "Steer",
     "attach",
     "calibrate",
@@ -46,6 +50,8 @@ __all__ = [
     "merge",
     "read_examples",
     "read_prompts",
+    "read_statistics",
+    "solve",
     "stream",
     "train",
     "transfer",

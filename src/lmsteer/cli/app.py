@@ -22,6 +22,8 @@ from .heap import keep
 from .import_ import import_
 from .push import push
 from .show import list_, show
+from .solve import solve
+from .statistics import statistics
 from .sweep import sweep
 from .theory import theory
 from .train import train
@@ -38,6 +40,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(train)
+app.command()(statistics)
+app.command()(solve)
 app.command()(generate)
 app.command("list")(list_)
 app.command()(show)

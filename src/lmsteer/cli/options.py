@@ -11,6 +11,16 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from .labelled import Data as Data
+from .labelled import Format as Format
+from .labelled import Label as Label
+from .labelled import Negative as Negative
+from .labelled import Positive as Positive
+from .labelled import PromptColumn as PromptColumn
+from .labelled import Scale as Scale
+from .labelled import Split as Split
+from .labelled import TextColumn as TextColumn
+
 # What each command uses where the user says nothing.
 MODEL = "bundled"
 SEED = 0
@@ -202,19 +212,7 @@ Points = Annotated[
     Option("--points", help="How many strengths are measured from --from to --to, evenly spaced."),
 ]
 
-# Labelled texts, and what is learned from them.
-Label = Annotated[
-    list[str],
-    Option(
-        "--label",
-        help="The column of the label. train takes it several times: then one steer per column is "
-        "learned, all together, each in its own folder below --out.",
-    ),
-]
-Scale = Annotated[
-    tuple[float, float] | None,
-    Option("--scale", help="The lowest and the highest label, such as --scale 1 5."),
-]
+# What is learned; the options of labelled texts stand in `labelled`.
 Rank = Annotated[
     int | None,
     Option(
@@ -222,6 +220,19 @@ Rank = Annotated[
         help="How many directions of the map are kept.  [default: train keeps as few as suffice, "
         "export keeps all]",
     ),
+]
+Ridge = Annotated[
+    float | None,
+    Option(
+        "--ridge",
+        help="The strength of the penalty on the map, in units of the mean curvature, for train's "
+        "solvers newton and convex.  [default: chosen on texts that are not learned from, near 1e5 "
+        "/ tokens; solve takes 1e5 / tokens from one folder alone]",
+    ),
+]
+Resume = Annotated[
+    bool,
+    Option("--resume", help="Go on with work for the same --out that was interrupted."),
 ]
 Calibrate = Annotated[
     bool,

@@ -21,17 +21,26 @@ from .options import (
     MODEL,
     Calibrate,
     Chat,
+    Data,
     Device,
     Dtype,
     Force,
+    Format,
     Json,
     Label,
     Model,
+    Negative,
     Out,
+    Positive,
+    PromptColumn,
     Rank,
+    Resume,
+    Ridge,
     Scale,
     Seed,
+    Split,
     SteerName,
+    TextColumn,
     Where,
 )
 from .training import describe, fit_steers, folders_of, for_self_training
@@ -40,39 +49,20 @@ from .training import describe, fit_steers, folders_of, for_self_training
 NOT_HERE = ("progress", "folder", "start", "resume")
 
 
-@takes(OPTIONS, without=NOT_HERE, rank=Rank, seed=Seed, chat=Chat, where=Where)
+@takes(OPTIONS, without=NOT_HERE, rank=Rank, ridge=Ridge, seed=Seed, chat=Chat, where=Where)
 def train(
-    data: Annotated[
-        str,
-        typer.Argument(
-            help="The labelled texts: a JSONL, CSV or TSV file, - for standard input, hf:NAME for "
-            "a data set of the Hub, or bundled:sentiment."
-        ),
-    ],
+    data: Data,
     out_folder: Out,
     model: Model = MODEL,
     name: SteerName = None,
-    text_column: Annotated[str, typer.Option(help="The column of the text.")] = "text",
+    text_column: TextColumn = "text",
     label: Label = ["label"],  # noqa: B006
-    prompt_column: Annotated[
-        str | None,
-        typer.Option(help="The column of the prompt, which is read and not learned from."),
-    ] = None,
-    positive: Annotated[
-        str | None, typer.Option(help="The class that stands for +1, where labels are classes.")
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option(help="The class that stands for -1, where labels are classes.")
-    ] = None,
+    prompt_column: PromptColumn = None,
+    positive: Positive = None,
+    negative: Negative = None,
     scale: Scale = None,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="The format of the data: jsonl, csv or tsv.  [default: by the file's name]",
-        ),
-    ] = None,
-    split: Annotated[str, typer.Option(help="The split of a data set of the Hub.")] = "train",
+    format_: Format = None,
+    split: Split = "train",
     calibrate: Calibrate = True,
     self_train: Annotated[
         bool,
@@ -92,12 +82,7 @@ def train(
     own_texts: Annotated[
         int, typer.Option(help="With --self-train: how many texts the model writes.")
     ] = 12_000,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with a training to the same --out that was interrupted."
-        ),
-    ] = False,
+    resume: Resume = False,
     device: Device = None,
     dtype: Dtype = None,
     force: Force = False,

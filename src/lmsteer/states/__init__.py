@@ -15,6 +15,7 @@ from .options import Check as Check
 from .options import JobOptions as JobOptions
 from .options import Option as Option
 from .options import Options as Options
+from .options import WatchedOptions as WatchedOptions
 from .options import among as among
 from .options import at_least as at_least
 from .pooling import Pooling as Pooling
@@ -28,4 +29,5 @@ from .progress import Progress as Progress
 from .progress import drawn as drawn
 from .progress import watched as watched
 from .states import States as States
+from .statistics import SUMS as SUMS
 from .statistics import Statistics as Statistics

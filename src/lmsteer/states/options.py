@@ -80,13 +80,9 @@ class Option:
         return re.split(r"(?<=[.:]) ", self.help, maxsplit=1)[0]
 
 
-class JobOptions(TypedDict, total=False):
-    """The options of everything that takes a while."""
+class WatchedOptions(TypedDict, total=False):
+    """The option of everything that takes a while."""
 
-    seed: Annotated[
-        int,
-        Option(0, "The seed of all that is drawn at random: the same seed gives the same result."),
-    ]
     progress: Annotated[
         Progress | None,
         Option(
@@ -98,6 +94,15 @@ class JobOptions(TypedDict, total=False):
             decides=False,
             recorded=False,
         ),
+    ]
+
+
+class JobOptions(WatchedOptions, total=False):
+    """The options of everything that draws at random and takes a while."""
+
+    seed: Annotated[
+        int,
+        Option(0, "The seed of all that is drawn at random: the same seed gives the same result."),
     ]
 
 

@@ -20,6 +20,9 @@ from .hub import push_steer as push_steer
 from .official import EPSILON as EPSILON
 from .official import import_official as import_official
 from .official import read_official as read_official
+from .statistics import check_statistics_writable as check_statistics_writable
+from .statistics import load_statistics as load_statistics
+from .statistics import save_statistics as save_statistics
 from .steers import check_writable as check_writable
 from .steers import read_steer as read_steer
 from .steers import save_steer as save_steer

@@ -15,5 +15,6 @@ from .options import OPTIONS as OPTIONS
 from .options import SOLVERS as SOLVERS
 from .options import TextOptions as TextOptions
 from .options import TrainOptions as TrainOptions
+from .solving import STATISTICS as STATISTICS
 from .solving import read_statistics as read_statistics
 from .solving import solve as solve

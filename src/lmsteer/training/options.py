@@ -5,7 +5,7 @@ from os import PathLike
 from typing import Annotated, Literal, TypedDict, get_args
 
 from ..errors import InputError
-from ..states import Check, JobOptions, Option, Options, among, at_least
+from ..states import Check, JobOptions, Option, Options, WatchedOptions, among, at_least
 from ..steer import REACHES, SITES, Reach, Site, Steer
 from ..text import Weight
 
@@ -13,7 +13,7 @@ SolverName = Literal["newton", "convex", "cached", "paper"]
 SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 
 
-class ReadOptions(JobOptions, total=False):
+class ReadOptions(WatchedOptions, total=False):
     """The options of one pass over labelled texts."""
 
     fast: Annotated[
@@ -80,7 +80,7 @@ class StatisticsOptions(ReadOptions, KeptOptions, total=False):
     ]
 
 
-class TextOptions(ReadOptions, total=False):
+class TextOptions(JobOptions, ReadOptions, total=False):
     """The options of training that self-training takes too."""
 
     rank: Annotated[

@@ -21,13 +21,13 @@ from .unit import in_units
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-OPTIONS = Options(StatisticsOptions)
+STATISTICS = Options(StatisticsOptions)
 LONGEST = 1024
 RANK = 16
 """The rank where nothing is held out that could choose one."""
 
 
-@OPTIONS.documented
+@STATISTICS.documented
 def read_statistics(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -55,7 +55,7 @@ def read_statistics(
         MismatchError: The work to be resumed was begun otherwise.
         UnsupportedError: A model that this cannot be trained on.
     """
-    options = OPTIONS.fill(options, "read_statistics")
+    options = STATISTICS.fill(options, "read_statistics")
     examples = in_order(examples)
     if len({len(example.labels) for example in examples}) != 1:
         raise InputError("expected texts with one number of labels, and at least one text")

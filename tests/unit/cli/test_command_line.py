@@ -17,6 +17,7 @@ from lmsteer.cli.train import NOT_HERE
 from lmsteer.errors import InputError, NotFoundError
 from lmsteer.states.options import Option, Options, at_least
 from lmsteer.storage import load_steer
+from lmsteer.training import STATISTICS
 from lmsteer.training.options import OPTIONS, TrainOptions
 
 COMMANDS = dict(commands())
@@ -48,6 +49,8 @@ def test_what_several_commands_take_is_declared_in_one_file():
         for name, hint in vars(options).items()
         if hasattr(hint, "__metadata__")
     }
+    # Nor one that the library declares once, and that two commands take from there.
+    shared |= {option.help.replace("`", "") for option in STATISTICS.values()}
     for name, command in COMMANDS.items():
         for parameter in command.params:
             if getattr(parameter, "help", None) not in shared:
