@@ -218,7 +218,7 @@ Rank = Annotated[
     Option(
         "--rank",
         help="How many directions of the map are kept.  [default: train keeps as few as suffice, "
-        "export keeps all]",
+        "solve keeps 16, export keeps all]",
     ),
 ]
 Ridge = Annotated[

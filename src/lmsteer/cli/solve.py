@@ -60,8 +60,8 @@ def solve(
 ) -> None:
     """Solve for a steer from statistics, without reading any text.
 
-    With several folders and none taken away, each in turn chooses ridge and rank for what is
-    learned from the others. The steer has no domain part.
+    With several folders and none taken away, each in turn judges ridges by what is learned from the
+    others. The steer has no domain part, and rank 16 unless another is asked for.
 
     Example: lmsteer solve monday tuesday --without withdrawn --out mine
     """

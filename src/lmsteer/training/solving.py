@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STATISTICS = Options(StatisticsOptions)
 LONGEST = 1024
 RANK = 16
-"""The rank where nothing is held out that could choose one."""
+"""What the shipped steers of SmolLM2 have: more directions separate better, and write no better."""
 
 
 @STATISTICS.documented
@@ -91,14 +91,14 @@ def solve(
 
     Args:
         statistics: Those of texts with one label each. Several are added up; each in turn then
-            chooses ridge and rank for what is learned from the others.
+            judges ridges by what is learned from the others.
         model: The model that has read them, for its head alone; it is left as it came.
         name: The name of the steer.
         ridge: The strength of the penalty on the map, in units of the mean curvature; by default
             1e5 / tokens, or what several statistics choose near that.
-        rank: The number of columns of P and Q; by default 16, or what several statistics choose.
+        rank: The number of columns of P and Q; by default 16.
         fast: Compute in bf16 where the hardware multiplies it natively. That moves the length of
-            the steer alone (by some tenths of a percent), and what chooses ridge and rank.
+            the steer alone (by some tenths of a percent), and what chooses the ridge.
 
     Returns:
         The steer, without a domain part and without a calibration (`lmsteer.calibrate` measures
@@ -122,9 +122,10 @@ def solve(
         )
     head = read_head(model)
     head = head.fast() if fast else head
-    if len(parts) > 1 and (ridge is None or rank is None):
-        ridge, rank = cross_validated(parts, head, ridge, rank)
-    chosen = choose(total, head, None, ridge, min(rank or RANK, total.dim))
+    rank = min(RANK, total.dim) if rank is None else rank
+    if len(parts) > 1 and ridge is None:
+        ridge = cross_validated(parts, head, rank)
+    chosen = choose(total, head, None, ridge, rank)
     ((P, Q),) = chosen.factors()
     P, Q = in_units(head, total.sample.to(head.weight.device).spread(MEASURED_ON), P, Q)
     record = {

@@ -67,27 +67,19 @@ def choose(
     return Chosen(best.directions, ranks, course)
 
 
-def cross_validated(
-    parts: Sequence[Statistics], head: Head, ridge: float | None, rank: int | None
-) -> tuple[float, int]:
-    """Ridge and rank for one style, by what the others' steps separate on each part in turn.
+def cross_validated(parts: Sequence[Statistics], head: Head, rank: int) -> float:
+    """The ridge for one style, by what the others' steps separate on each part in turn.
 
     Args:
         parts: At least two statistics of different texts.
         head: The head that judges.
-        ridge: The ridge, or None to choose it.
-        rank: The number of directions to keep, or None to choose it.
+        rank: The number of directions that are kept.
     """
     total = sum(parts[1:], parts[0])
     ridges = [PRIOR_TOKENS / total.tokens * multiple for multiple in MULTIPLES]
-    ridges = ridges if ridge is None else [ridge]
     each = [steps_of(total - part, head, part.sample, ridges, rank) for part in parts]
-    found = []
-    for number, value in enumerate(ridges):
-        tables = [steps[number].tables[0] for steps in each]
-        found.append((value, {r: sum(t[r] for t in tables) / len(each) for r in tables[0]}))
-    value, table = max(found, key=lambda one: max(one[1].values()))
-    return value, fewest(table)
+    gained = [sum(steps[number].gained for steps in each) for number in range(len(ridges))]
+    return ridges[max(range(len(ridges)), key=gained.__getitem__)]
 
 
 def fewest(table: Mapping[int, float]) -> int:
