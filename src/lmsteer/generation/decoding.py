@@ -28,6 +28,7 @@ from ..model import (
     is_stateful,
     learned_prompt,
     read_hidden,
+    token_nll,
     unwrap,
     watches,
 )
@@ -46,7 +47,7 @@ class Decoding:
 
     options: GenerateOptions
     base: Head | None = None
-    """The head, where the nucleus is the unsteered model's."""
+    """The head, where the unsteered model is asked: for the nucleus, or for losses."""
     before: Mapping[Steer, float] = field(default_factory=dict)
     """The steers that the caller had attached to the model before."""
     in_bf16: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
@@ -121,7 +122,7 @@ def decode(
             kwargs |= {} if cache is None else {cache_name(model): cache}
         with (
             attach(model, by_row(batch), where=options["where"], expand=options["beams"]),
-            _unsteered(model, pick, how.base),
+            _unsteered(model, pick, how),
             in_one_product(model),
         ):
             output = writer.generate(
@@ -136,13 +137,21 @@ def decode(
 
 
 @contextlib.contextmanager
-def _unsteered(model: PreTrainedModel, pick: Pick | None, head: Head | None) -> Iterator[None]:
+def _unsteered(model: PreTrainedModel, pick: Pick | None, how: Decoding) -> Iterator[None]:
     """Within the block, `pick` can ask for the scores that the model itself would give."""
+    head = how.base
     if pick is None or head is None:
         yield
         return
     with base_rows(model) as rows:
-        pick.base = lambda: head.logits(rows()[:, -1])
+
+        def last() -> Tensor:
+            return rows()[:, -1].to(head.weight.dtype)
+
+        if how.options["nucleus"] == "base":
+            pick.base = lambda: head.logits(last())
+        if how.options["losses"]:
+            pick.scored = lambda chosen: token_nll(head, last(), chosen)
         yield
 
 

@@ -98,6 +98,15 @@ class GenerateOptions(SamplingOptions, total=False):
             "percent, so that a text may differ from some token on.",
         ),
     ]
+    losses: Annotated[
+        bool,
+        Option(
+            False,
+            "Keep in `Generation.losses` how likely the model without steers finds each token that "
+            "was drawn. It takes one more product with the head per token, which is quicker than "
+            "reading the texts again; not for beam search, nor with steers at the input site.",
+        ),
+    ]
     chat: Annotated[
         bool,
         Option(

@@ -22,6 +22,8 @@ class Generation:
         mix: The number of its mapping among the `strengths` of the call, from 0. Use it to group
             records: two mappings may have the same names and strengths. Records that differ by it
             alone are equal.
+        losses: With ``losses=True``, the NLL in nats of each token of the text (without one that
+            ends it) under the model without steers, given the prompt.
     """
 
     prompt: str
@@ -30,6 +32,7 @@ class Generation:
     sample: int
     seed: int
     mix: int = field(default=0, compare=False)
+    losses: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
 
 
 def by_mix(records: Sequence[Generation], count: int) -> list[list[Generation]]:

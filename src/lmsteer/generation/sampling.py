@@ -68,6 +68,8 @@ class Pick:
         self.drawn, self.temperature, self.top_p = drawn, temperature, top_p
         self.base: Callable[[], Float[Tensor, "rows vocab"]] | None = None
         """The unsteered scores of this step, where the nucleus is to be theirs."""
+        self.scored: Callable[[Int[Tensor, " rows"]], Float[Tensor, " rows"]] | None = None
+        """The NLL of one token per row under the unsteered model, where that is to be noted."""
         self.step = 0
         self.told: Callable[[int], None] | None = None
         """What is told the number of tokens per row that are written."""
@@ -75,6 +77,7 @@ class Pick:
         self._chance: Tensor | None = None
         self._left: Tensor | None = None
         self._chosen: Tensor | None = None
+        self._noted: list[tuple[Tensor, Tensor]] = []
 
     def withhold(self, ends: int | Sequence[int], least: int) -> None:
         """Draw none of the tokens that end a text before it has `least` tokens."""
@@ -94,10 +97,24 @@ class Pick:
         if self.told:
             self.told(self.step)
         if self.temperature == 0:
+            self._note(scores.argmax(-1))
             return scores
         chance = self._chances(scores)
         ranked = chance if self.base is None else self._unsteered(scores)
-        return self._only(draw(ranked, chance, drawn, self.top_p), scores)
+        chosen = draw(ranked, chance, drawn, self.top_p)
+        self._note(chosen)
+        return self._only(chosen, scores)
+
+    def _note(self, chosen: Int[Tensor, " rows"]) -> None:
+        if self.scored is not None:
+            self._noted.append((chosen.cpu(), self.scored(chosen).cpu()))
+
+    def losses(self) -> list[tuple[float, ...]]:
+        """The noted NLL of the tokens of each row, up to the one that ends it."""
+        tokens, losses = (torch.stack(column, 1) for column in zip(*self._noted, strict=True))
+        inside = ~torch.isin(tokens, torch.tensor(self._ends, dtype=tokens.dtype)).cumsum(1).bool()
+        pairs = zip(losses.tolist(), inside.sum(1).tolist(), strict=True)
+        return [tuple(row[:length]) for row, length in pairs]
 
     def _chances(self, scores: Tensor) -> Float[Tensor, "rows vocab"]:
         """The probabilities, in the table of the step before."""

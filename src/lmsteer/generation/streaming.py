@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from typing_extensions import Unpack
 
+from ..errors import InputError
 from .options import OPTIONS, GenerateOptions
 from .writing import Strengths, generate
 
@@ -49,6 +50,10 @@ def stream(
             return torch.full((len(input_ids),), closed.is_set(), device=input_ids.device)
 
     options = OPTIONS.fill(options, "stream")
+    if options["losses"]:
+        raise InputError(
+            "stream() yields text alone: use generate(..., losses=True) for the losses"
+        )
     pieces = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     ours = {"streamer": pieces, "stopping_criteria": StoppingCriteriaList([Closed()])}
     options["generate_kwargs"] = {**options["generate_kwargs"], **ours}

@@ -85,17 +85,28 @@ def generate(
     rows = _rows(prompts, strengths, 1 if beams > 1 else options["samples"], options["per_prompt"])
     with alone(model):
         before = around(model)
+    if options["losses"] and any(
+        steer.site == "input" for mix in (before, *(row.strengths for row in rows)) for steer in mix
+    ):
+        raise InputError(
+            "losses=True needs the model's own states, which a steer at the input site changes: "
+            "score its texts with lmsteer.metrics.perplexity"
+        )
     if options["chat"]:
         prompts = as_chat(tokenizer, prompts)
     encodes = decoder_start(model) is not None
     encoded = encoder_ids(tokenizer, prompts) if encodes else _encode(tokenizer, prompts)
-    head = read_head(model, head_dtype(model)) if options["nucleus"] == "base" else None
+    head = None
+    if options["nucleus"] == "base" or options["losses"]:
+        head = read_head(model, head_dtype(model))
+        head = head.fast() if options["fast"] else head
     in_bf16 = lowered(model, input_device(model), options["fast"], tables=True)
     how = Decoding(options, head, before, in_bf16)
     # Longest first: rows of a batch need few pads, and memory is at its peak at once. Rows of one
     # prompt stay together, so that it is read once.
     order = sorted(range(len(rows)), key=lambda i: -len(encoded[rows[i].prompt]))
     texts: list[list[str]] = [[]] * len(rows)
+    losses: list[tuple[float, ...] | None] = [None] * len(rows)
     steps = _Steps(options["progress"], len(rows), options["max_new_tokens"])
     lengths = [len(encoded[row.prompt]) for row in rows]
     for part in _batches(order, lengths, options["batch_size"], even=is_stateful(model)):
@@ -109,6 +120,9 @@ def generate(
         found = tokenizer.batch_decode(ids, skip_special_tokens=True)
         for i, place in enumerate(part):
             texts[place] = found[i * beams : (i + 1) * beams]
+        if pick is not None and pick.scored is not None:
+            for place, noted in zip(part, pick.losses(), strict=True):
+                losses[place] = noted
         steps.finish(len(part))
     recorded = [row.beside(before) for row in rows]
     names = labels(steer for row in recorded for steer in row.strengths)
@@ -120,8 +134,9 @@ def generate(
             row.sample + number,
             options["seed"],
             row.mix,
+            noted,
         )
-        for row, written in zip(recorded, texts, strict=True)
+        for row, written, noted in zip(recorded, texts, losses, strict=True)
         for number, text in enumerate(written[: options["samples"]] if beams > 1 else written)
     ]
 
@@ -165,6 +180,8 @@ def _check(prompts: Sequence[str], options: GenerateOptions) -> None:
     beams, samples = options["beams"], options["samples"]
     if options["nucleus"] == "base" and beams > 1:
         raise InputError('nucleus="base" is about sampling; beam search has no nucleus')
+    if options["losses"] and beams > 1:
+        raise InputError("losses=True is about sampling: beam search keeps no scores of its texts")
     _check_where(options["where"])
     taken = {"num_beams": "beams=", "num_return_sequences": "samples="}
     for theirs in options["generate_kwargs"]:

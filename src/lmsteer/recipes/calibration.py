@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from typing_extensions import Unpack
 
 from ..errors import InputError
@@ -83,23 +84,28 @@ def calibrate(
         min_new_tokens=options["max_new_tokens"],  # texts that end at once would say little
         # In bf16, where the processor has it: what that moves is far within the intervals.
         fast=True,
+        losses=steer.site == "output",
         **options,
     )
     parts = by_mix(records, len(wanted))
     encoded = encode_records(model, tokenizer, parts[wanted.index(0.0)])
     kl = text_divergence(model, encoded, plain, wanted)
-    losses = text_losses(
-        model,
-        tokenizer,
-        [r.text for part in parts for r in part],
-        [r.prompt for part in parts for r in part],
-        attached=False,
-        fast=True,
-        progress=options["progress"],
-    )
+    if steer.site == "input":
+        records = [r for part in parts for r in part]
+        read = text_losses(
+            model,
+            tokenizer,
+            [r.text for r in records],
+            [r.prompt for r in records],
+            attached=False,
+            fast=True,
+            progress=options["progress"],
+        )
+    else:
+        read = [np.array(r.losses) for part in parts for r in part]
     rows = []
     for number, (strength, part) in enumerate(zip(wanted, parts, strict=True)):
-        own = losses[number * len(part) : (number + 1) * len(part)]
+        own = read[number * len(part) : (number + 1) * len(part)]
         fluency = exponential_of_mean(own, [r.prompt for r in part])
         variety = distinct(part, 2)
         rows.append(

@@ -140,3 +140,49 @@ def test_nucleus_of_the_base_model_at_strength_zero_and_mistakes(llama, tokenize
         lmsteer.generate(llama, tokenizer, "a", nucleus="own")
     with pytest.raises(InputError, match="beam search has no nucleus"):
         lmsteer.generate(llama, tokenizer, "a", nucleus="base", beams=2)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_losses_are_those_of_the_model_without_steers(
+    model, tokenizer, steer, temperature, monkeypatch
+):
+    """Token by token, as the model's own forward pass finds them."""
+    written, decode = [], tokenizer.batch_decode
+    monkeypatch.setattr(
+        tokenizer, "batch_decode", lambda ids, **k: (written.extend(ids), decode(ids, **k))[1]
+    )
+    prompts = sorted(PROMPTS, key=len, reverse=True)  # the order in which rows are written
+    options = {"strengths": [{}, {steer: 2.0}], "max_new_tokens": 6, "temperature": temperature}
+    records = lmsteer.generate(model, tokenizer, prompts, losses=True, batch_size=4, **options)
+    for record, ids in zip(records, written, strict=True):
+        read = torch.cat([torch.tensor(tokenizer(record.prompt)["input_ids"]), ids])
+        scores = model(read[None]).logits[0, :-1].log_softmax(-1)
+        own = -scores.gather(1, read[1:, None])[len(read) - len(ids) - 1 :, 0]
+        assert len(record.losses) in (6, (ids == 0).nonzero()[:1].sum())
+        mine = torch.tensor(record.losses)
+        assert torch.allclose(mine, own[: len(mine)], atol=1e-4)
+    plain = lmsteer.generate(model, tokenizer, prompts, **options)
+    assert [(r.text, r.losses) for r in plain] == [(r.text, None) for r in records]
+
+
+def test_losses_end_where_the_text_ends(llama, tokenizer):
+    (record,) = lmsteer.generate(
+        llama,
+        tokenizer,
+        "ab",
+        losses=True,
+        max_new_tokens=8,
+        temperature=0,
+        generate_kwargs={"eos_token_id": list(range(259))},
+    )
+    assert record.losses == ()
+
+
+def test_losses_that_cannot_be_had(llama, tokenizer):
+    with pytest.raises(InputError, match="beam search"):
+        lmsteer.generate(llama, tokenizer, "ab", beams=2, losses=True)
+    with pytest.raises(InputError, match="yields text alone"):
+        next(lmsteer.stream(llama, tokenizer, "ab", losses=True))
+    reading = lmsteer.Steer(torch.randn(32, 2), torch.randn(32, 2), "reading", site="input")
+    with pytest.raises(InputError, match="input site"):
+        lmsteer.generate(llama, tokenizer, "ab", strengths={reading: 1.0}, losses=True)
