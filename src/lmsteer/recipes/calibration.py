@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 STRENGTHS = (-5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 PROMPTS, SAMPLES = 24, 4
-OPTIONS = Options(SamplingOptions, max_new_tokens=20, top_p=0.9)
+OPTIONS = Options(SamplingOptions, max_new_tokens=20, top_p=0.9, batch_size=256)
+_SCORES_AT_ONCE = 1 << 24
+"""Of all texts that are written at once: fewer texts where the vocabulary is large."""
 
 
 @OPTIONS.documented
@@ -75,6 +77,8 @@ def calibrate(
     chosen = read_prompts("bundled:neutral")[:PROMPTS] if prompts is None else list(prompts)
     # The map without its old table, which would warn of strengths that are being measured anew.
     plain = replace(steer, calibration=None)
+    at_once = max(16, _SCORES_AT_ONCE // max(1, len(tokenizer)))
+    options["batch_size"] = min(options["batch_size"], at_once)
     records = generate(
         model,
         tokenizer,
