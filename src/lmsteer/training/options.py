@@ -22,9 +22,9 @@ class ReadOptions(WatchedOptions, total=False):
             True,
             "Compute in bf16 where the hardware multiplies it natively (the numbers in the record "
             "are always computed in float32). This is several times faster, but it turns "
-            "differences in the last bits into visible ones: with another number of processes the "
-            "steer differs by about 0.5% and its held-out NLL by about 1e-4. Without it everything "
-            "is float32, and the steer is the same to 1e-4.",
+            "differences in the last bits into visible ones: a text's rows differ by a percent "
+            "between batches of other texts, and with the solvers convex and cached the steer "
+            "differs by about 0.5% with another number of processes.",
         ),
     ]
     max_length: Annotated[
