@@ -19,13 +19,14 @@ from lmsteer.model.lowering import _copied
 from lmsteer.model.modes import fast_dtype
 from lmsteer.model.tables import head_of, text_config
 from lmsteer.states.cache import Keep
+from lmsteer.states.gathering import EVERY
 from lmsteer.states.hidden import _TOKENS_AT_ONCE
 
 LIBRARIES = 300 << 20  # on a CPU: code of the libraries as it is paged in, and the heap's slack
 BYTES_A_SCORE = 24
 
 
-def expected_peak(model: Any, tokens: int, *, parts: int, fast: bool) -> int:
+def expected_peak(model: Any, tokens: int, *, parts: int, fast: bool, summed: bool) -> int:
     """Bytes beyond the model; see docs/training.md for what each line is."""
     table = head_of(model).weight
     vocab, dim = table.shape
@@ -34,7 +35,11 @@ def expected_peak(model: Any, tokens: int, *, parts: int, fast: bool) -> int:
     device = table.device
     half = fast and fast_dtype(device).itemsize == 2
     size = 2 if half else 4
-    states = min(tokens * dim * size, Keep().memory * 2**30) + tokens * 80
+    if summed:  # by the solver newton: rows of one token in eight at most, and sums
+        states = min(tokens // EVERY, 4096) * dim * size + tokens * 80
+        states += 8 * dim**2 * (parts + parts * (parts + 1) // 2 + 4) * 2
+    else:
+        states = int(min(tokens * dim * size, Keep().memory * 2**30)) + tokens * 80
     head = vocab * dim * (2 * half + 4 * (table.element_size() < 4))
     at_once = _TOKENS_AT_ONCE.get(device.type, 16384)
     trunk = at_once * (12 * dim + 4 * width) * 4
@@ -86,7 +91,8 @@ def measure(name: str, solver: str, texts: int, fast: bool) -> dict[str, Any]:
 
     steer, peak = peak_of(work)
     tokens = steer.record["data"]["tokens"]
-    formula = expected_peak(model, tokens, parts=2, fast=fast)
+    summed = solver == "newton"
+    formula = expected_peak(model, tokens, parts=2, fast=fast, summed=summed)
     return {
         "model": name,
         "solver": solver,
