@@ -63,7 +63,7 @@ def solve(
     With several folders and none taken away, each in turn judges ridges by what is learned from the
     others. The steer has no domain part, and rank 16 unless another is asked for.
 
-    Example: lmsteer solve monday tuesday --without withdrawn --out mine
+    Example: lmsteer solve monday --out mine
     """
     from ..recipes import CALIBRATED
     from ..recipes import calibrate as measure
