@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from ..errors import InputError
 from ..steer import check_name, name_of_folder
 from ..storage import check_writable, load_statistics
-from .display import err, escape, print_json, progress_bars
+from .display import print_json, progress_bars
 from .opening import open_model
 from .options import (
     MODEL,
@@ -26,6 +25,7 @@ from .options import (
     Ridge,
     SteerName,
 )
+from .training import tell_next, tell_written
 
 
 def solve(
@@ -65,8 +65,7 @@ def solve(
 
     Example: lmsteer solve monday --out mine
     """
-    from ..recipes import CALIBRATED
-    from ..recipes import calibrate as measure
+    from ..recipes import calibrated
     from ..training import solve as solved
 
     check_writable(out_folder, force=force)
@@ -84,15 +83,11 @@ def solve(
         parts = [left]
     network, tokenizer = open_model(model, device=device, dtype=dtype)
     steer = solved(parts, network, name=name, ridge=ridge, rank=rank)
-    if calibrate:
-        with progress_bars(quiet=json_) as progress:
-            steer = measure(
-                network, tokenizer, steer, strengths=CALIBRATED, samples=2, progress=progress
-            )
+    with progress_bars(quiet=json_) as progress:
+        (steer,) = calibrated(network, tokenizer, [steer], calibrate, progress)
     steer.save(out_folder, force=force)
     if json_:
         print_json({"out": str(out_folder), "rank": steer.rank, "record": dict(steer.record)})
         return
-    err.print(f"[bold]{escape(str(out_folder))}[/]: {escape(repr(steer))}")
-    command = ["lmsteer", "generate", f"{out_folder}=2", "--model", model]
-    err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)
+    tell_written(steer, out_folder)
+    tell_next(out_folder, model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from ..storage import check_writable, measured, working
 from ..text import read_examples
 from ..training import OPTIONS
 from .declared import takes
-from .display import err, escape, print_json
+from .display import print_json
 from .opening import open_model
 from .options import (
     MODEL,
@@ -43,7 +42,14 @@ from .options import (
     TextColumn,
     Where,
 )
-from .training import describe, fit_steers, folders_of, for_self_training
+from .training import (
+    describe,
+    fit_steers,
+    folders_of,
+    for_self_training,
+    tell_next,
+    tell_written,
+)
 
 # What a command line cannot give, and --resume, which here goes with --out.
 NOT_HERE = ("progress", "folder", "start", "resume")
@@ -151,6 +157,5 @@ def _report(steers: list[Steer], folders: list[Path], model: str, *, json_: bool
         return
     for steer, folder in zip(steers, folders, strict=True):
         describe(steer)
-        err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
-    command = ["lmsteer", "generate", f"{folders[0]}=2", "--model", model]
-    err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)
+        tell_written(steer, folder)
+    tell_next(folders[0], model)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -10,7 +12,7 @@ import typer
 from ..errors import InputError
 from ..steer import Steer, check_name, read_provenance, unique_file_names
 from ..training import OPTIONS as TRAINING
-from .display import err, progress_bars
+from .display import err, escape, progress_bars
 
 
 def folders_of(columns: list[str]) -> list[str]:
@@ -75,6 +77,17 @@ def for_self_training(options: Mapping[str, Any], judge: str | None, texts: int)
             raise InputError(f"--self-train does not go with --{name.replace('_', '-')}")
     kept = {name: options[name] for name in (*OPTIONS, "calibrate") if name in options}
     return {**kept, "judge": load_scorer(judge) if judge else None, "texts": texts}
+
+
+def tell_written(steer: Steer, folder: Path) -> None:
+    """Say what lies where."""
+    err.print(f"[bold]{escape(str(folder))}[/]: {escape(repr(steer))}")
+
+
+def tell_next(folder: Path, model: str) -> None:
+    """Say how to write with a steer that was just made."""
+    command = ["lmsteer", "generate", f"{folder}=2", "--model", model]
+    err.print(f"next: {escape(shlex.join(command))} --prompt 'My life is'", soft_wrap=True)
 
 
 def describe(steer: Steer) -> None:

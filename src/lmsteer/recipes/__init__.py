@@ -3,6 +3,6 @@
 from .calibration import calibrate as calibrate
 from .self_training import OPTIONS as OPTIONS
 from .self_training import self_train as self_train
-from .training import CALIBRATED as CALIBRATED
+from .training import calibrated as calibrated
 from .training import train as train
 from .training import train_jointly as train_jointly

@@ -9,6 +9,7 @@ from torch import nn
 from typing_extensions import Unpack
 
 from ..errors import InputError
+from ..states import Progress
 from ..steer import Steer
 from ..text import Example
 from ..training import OPTIONS, TrainOptions, fit
@@ -68,7 +69,7 @@ def train(
             "train_jointly() learns several styles together"
         )
     steers = fit(model, tokenizer, examples, [name or "steer"], **options)
-    return _calibrated(model, tokenizer, steers, calibrate, options)[0]
+    return calibrated(model, tokenizer, steers, calibrate, options.get("progress"))[0]
 
 
 @OPTIONS.documented
@@ -102,19 +103,19 @@ def train_jointly(
         InputError: As for `train`, or the labels do not fit the names.
     """
     steers = fit(model, tokenizer, examples, names, **options)
-    return _calibrated(model, tokenizer, steers, calibrate, options)
+    return calibrated(model, tokenizer, steers, calibrate, options.get("progress"))
 
 
-def _calibrated(
+def calibrated(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     steers: list[Steer],
     wanted: bool,
-    options: TrainOptions,
+    progress: Progress | None,
 ) -> list[Steer]:
+    """The steers with what each strength of them costs, if wanted, measured as `train` does."""
     if not wanted:
         return steers
-    progress = options.get("progress")
     return [
         measure(model, tokenizer, steer, strengths=CALIBRATED, samples=2, progress=progress)
         for steer in steers

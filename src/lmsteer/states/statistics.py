@@ -35,7 +35,6 @@ class Statistics:
         tokens: The number of tokens.
         weight: ``(z, z)``, the sum of ``w z z^T``.
         rows: ``(z, dim)``, the sum of ``w z h^T``.
-        targets: ``(z, dim)``, the sum of ``w z e^T``.
         pull: ``(z, dim, dim)``, the sum of ``w z_k h e^T`` for each k.
         inner: ``(pairs, dim, dim)``, the sum of ``w z_j z_k h h^T`` for each pair j <= k, in the
             order (0, 0), (0, 1), ..., (1, 1), ...
@@ -50,7 +49,6 @@ class Statistics:
     tokens: int
     weight: Float[Tensor, "z z"]
     rows: Float[Tensor, "z dim"]
-    targets: Float[Tensor, "z dim"]
     pull: Float[Tensor, "z dim dim"]
     inner: Float[Tensor, "pairs dim dim"]
     expected: Expected
@@ -69,12 +67,11 @@ class Statistics:
         fingerprint: Fingerprint,
     ) -> Statistics:
         """The numbers of texts and tokens, and the sums in the order of `SUMS`."""
-        weight, rows, targets, pull, inner = sums
+        weight, rows, pull, inner = sums
         return cls(
             *counts,
             weight=weight,
             rows=rows,
-            targets=targets,
             pull=pull,
             inner=inner,
             expected=expected,
@@ -105,8 +102,8 @@ class Statistics:
         """
         self._check(other)
         return self._with(
-            other,
             torch.add,
+            other,
             texts=self.texts + other.texts,
             tokens=self.tokens + other.tokens,
             sample=joined([self.sample, other.sample]),
@@ -135,7 +132,7 @@ class Statistics:
                 f"{other.sampled}: read the texts again with sampled={self.sampled}"
             )
         sample = _without(self.sample, other.sample)
-        return self._with(other, torch.sub, texts=texts, tokens=tokens, sample=sample)
+        return self._with(torch.sub, other, texts=texts, tokens=tokens, sample=sample)
 
     def __mul__(self, factor: float) -> Statistics:
         """Each token with `factor` times its weight: how old texts are forgotten little by little.
@@ -145,12 +142,8 @@ class Statistics:
         """
         if not 0 <= factor < float("inf"):
             raise InputError(f"a weight must be a number of 0 or more, was: {factor}")
-        sums: dict[str, Any] = dict(
-            zip(SUMS, (total * factor for total in self.tensors()), strict=True)
-        )
-        expected = Expected(*(total * factor for total in self.expected.tensors()))
         sample = replace(self.sample, weights=self.sample.weights * factor)
-        return replace(self, **sums, expected=expected, sample=sample)
+        return self._with(lambda total: total * factor, sample=sample)
 
     __rmul__ = __mul__
 
@@ -164,16 +157,17 @@ class Statistics:
             )
 
     def _with(
-        self, other: Statistics, combine: Callable[[Tensor, Tensor], Tensor], **fields: Any
+        self, function: Callable[..., Tensor], *others: Statistics, **fields: Any
     ) -> Statistics:
-        pairs = zip(self.tensors(), other.tensors(), strict=True)
-        sums: dict[str, Any] = dict(zip(SUMS, (combine(a, b) for a, b in pairs), strict=True))
-        seen = zip(self.expected.tensors(), other.expected.tensors(), strict=True)
-        expected = Expected(*(combine(a, b) for a, b in seen))
-        return replace(self, **sums, expected=expected, **fields)
+        """With each sum replaced by the function of it and of those of the others."""
+        every = (self, *others)
+        columns = zip(*(one.tensors() for one in every), strict=True)
+        seen = zip(*(one.expected.tensors() for one in every), strict=True)
+        sums: dict[str, Any] = dict(zip(SUMS, (function(*c) for c in columns), strict=True))
+        return replace(self, **sums, expected=Expected(*(function(*c) for c in seen)), **fields)
 
 
-SUMS = ("weight", "rows", "targets", "pull", "inner")
+SUMS = ("weight", "rows", "pull", "inner")
 """The fields of `Statistics` that are sums over all tokens."""
 
 
@@ -204,7 +198,7 @@ class Summing:
         self._head = head
         z, dim = 1 + styles, head.weight.shape[1]
         pairs = z * (z + 1) // 2
-        shapes = (z, z), (z, dim), (z, dim), (z, dim, dim), (pairs, dim, dim)
+        shapes = (z, z), (z, dim), (z, dim, dim), (pairs, dim, dim)
         self.sums = [torch.zeros(shape, dtype=torch.float64) for shape in shapes]
 
     def add(self, block: States) -> None:
@@ -219,9 +213,8 @@ class Summing:
         found = (
             weighed.T @ z,
             weighed.T @ hidden,
-            weighed.T @ wanted,
-            (inputs.T @ wanted).view_as(self.sums[3]),
-            (pairs.T @ hidden).view_as(self.sums[4]),
+            (inputs.T @ wanted).view_as(self.sums[2]),
+            (pairs.T @ hidden).view_as(self.sums[3]),
         )
         for total, part in zip(self.sums, found, strict=True):
             total += part.cpu()

@@ -149,7 +149,6 @@ def _check(folder: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> N
     shapes: dict[str, tuple[int, ...]] = {
         "weight": (z, z),
         "rows": (z, dim),
-        "targets": (z, dim),
         "pull": (z, dim, dim),
         "inner": (z * (z + 1) // 2, dim, dim),
         "expected.weight": (),

@@ -39,7 +39,7 @@ class ReadOptions(WatchedOptions, total=False):
 
 
 class KeptOptions(TypedDict, total=False):
-    """The options of a pass that can be interrupted."""
+    """The options of a pass that can be interrupted, and that may read chats."""
 
     chat: Annotated[
         bool,
@@ -73,8 +73,7 @@ class StatisticsOptions(ReadOptions, KeptOptions, total=False):
         Option(
             32,
             "One token in so many is kept with its row; a multiple of 8. The rows decide how long "
-            "a steer is at strength 1, and ridge and rank where several statistics are solved "
-            "together.",
+            "a steer is at strength 1, and the ridge where several statistics are solved together.",
             Check("a multiple of 8, at least 8", lambda value: value >= 8 and value % 8 == 0),
         ),
     ]
